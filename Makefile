@@ -1,0 +1,63 @@
+# Two commands for a newcomer: `make up` serves a model on this machine, `make test` runs all tests.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Where plugins stand, for tools that look at a role alone.
+PLUGINS := ANSIBLE_LIBRARY=deployer/plugins/modules ANSIBLE_ACTION_PLUGINS=deployer/plugins/action
+
+.PHONY: up down test test-unit test-roles test-e2e lint format install install-test lock clean
+
+up: $(VENV)/.installed
+	$(BIN)/deployer up --inventory inventories/local --model tiny-qwen2 --yes
+
+down: $(VENV)/.installed
+	$(BIN)/deployer down --inventory inventories/local --model tiny-qwen2
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "deployer needs Python 3.11 or newer; make PYTHON=/path/to/python3.11 up"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "Python's venv module is missing: apt install python3-venv"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing deployer into $(VENV) (about a minute)"
+	@$(PIP) install --quiet --editable .
+	@touch $@
+
+install-test: $(VENV)/.installed-test
+
+$(VENV)/.installed-test: $(VENV)/.installed tests/requirements.lock
+	@echo "Installing what the tests need"
+	@$(PIP) install --quiet --editable '.[test]' --constraint tests/requirements.lock
+	@touch $@
+
+test: lint test-unit test-roles test-e2e
+
+test-unit: install-test
+	$(BIN)/python -m pytest tests/unit
+
+test-roles: install-test
+	$(BIN)/python -m pytest tests/roles
+
+test-e2e: install-test
+	$(BIN)/python -m pytest tests/e2e
+
+lint: install-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PLUGINS) $(BIN)/ansible-lint --quiet
+
+format: install-test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: install-test
+	$(PIP) freeze --exclude-editable > tests/requirements.lock
+
+clean:
+	rm -rf $(VENV) .cache dist

@@ -1,0 +1,45 @@
+"""The events that the callback plugin writes, one JSON document per line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Event(BaseModel):
+    """A task began, ended or went into another round on a host. Times are seconds since the epoch, or long."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    event: str
+    time: float
+    host: str
+    role: str
+    task: str
+    status: str = ""
+    seconds: float = 0.0
+    msg: Any = ""
+    tail: str = ""
+    deployer: dict[str, Any] | None = None
+    deployer_error: dict[str, Any] | None = None
+    deployer_step: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether this ends the host's run."""
+        return self.event == "end" and self.status in ("failed", "unreachable")
+
+    @property
+    def message(self) -> str:
+        """What was said, as one text."""
+        return self.msg if isinstance(self.msg, str) else json.dumps(self.msg, ensure_ascii=False)
+
+
+def parse(line: str) -> Event | None:
+    """An event, or None for a line that is none."""
+    try:
+        return Event.model_validate_json(line)
+    except ValidationError:
+        return None

@@ -1,0 +1,168 @@
+"""Runs `ansible-playbook` as a child, hands on its events, and ends it with all its children on Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from deployer import paths
+from deployer.apply import events
+from deployer.apply.events import Event
+from deployer.errors import AnsibleMissingError, RunInterruptedError
+from deployer.runs import Record
+
+GRACE_S = 10.0
+HOSTS_ON_COMMAND_LINE = 20
+
+
+@dataclass(frozen=True)
+class AnsibleOptions:
+    """The options that are handed on to Ansible."""
+
+    inventory: str
+    limit: str | None = None
+    forks: int | None = None
+    check: bool = False
+    diff: bool = False
+    verbosity: int = 0
+    extra_vars: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def arguments(self) -> list[str]:
+        """As command-line words."""
+        words = ["-i", self.inventory]
+        words += ["--forks", str(self.forks)] if self.forks else []
+        words += ["--check"] if self.check else []
+        words += ["--diff"] if self.diff else []
+        words += ["-" + "v" * self.verbosity] if self.verbosity else []
+        for each in self.extra_vars:
+            words += ["-e", each]
+        return [*words, *self.other]
+
+
+class Runner:
+    """Runs playbooks of one command, with one record."""
+
+    def __init__(self, options: AnsibleOptions, record: Record, command: str) -> None:
+        self.options, self.record, self.command = options, record, command
+        self.lines: list[str] = []
+
+    def line(self, playbook: str, extra: tuple[str, ...] = (), limit: str | None = None) -> list[str]:
+        """The exact words of a run, the program first."""
+        words = [executable(), str(paths.PLAYBOOKS / playbook), *self.options.arguments()]
+        limit = limit if limit is not None else self.options.limit
+        words += ["--limit", limit] if limit is not None else []
+        for each in extra:
+            words += ["-e", each]
+        return words
+
+    def limit_to(self, hosts: list[str]) -> str:
+        """A --limit for these hosts: a file where they are many."""
+        if len(hosts) <= HOSTS_ON_COMMAND_LINE:
+            return ",".join(hosts)
+        path = self.record.directory / "hosts"
+        path.write_text("".join(f"{host}\n" for host in hosts), encoding="utf-8")
+        return f"@{path}"
+
+    def run(self, words: list[str], on_event: Callable[[Event], None]) -> int:
+        """Run a playbook to its end; its output goes to the record's log. Returns Ansible's exit status."""
+        self.lines.append(shlex.join(words))
+        reader, writer = os.pipe()
+        environment = dict(os.environ) | dict(self.options.environment)
+        environment |= {
+            "DEPLOYER_EVENTS_FD": str(writer),
+            "DEPLOYER_COMMAND": self.command,
+            "ANSIBLE_NOCOLOR": "1",
+            # Ansible's own reminders are no part of a run's outcome.
+            "ANSIBLE_LOCALHOST_WARNING": "False",
+        }
+        with self.record.log.open("a", encoding="utf-8") as log:
+            log.write(f"$ {shlex.join(words)}\n")
+            log.flush()
+            # A session of its own: a terminal's Ctrl-C reaches us, and we end the child in order.
+            child = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[writer],
+                env=environment,
+                start_new_session=True,
+            )
+            os.close(writer)
+            thread = threading.Thread(target=self._read, args=(reader, on_event), daemon=True)
+            thread.start()
+            with _interrupts_end(child):
+                status = child.wait()
+            thread.join(timeout=GRACE_S)
+        return status
+
+    def _read(self, reader: int, on_event: Callable[[Event], None]) -> None:
+        with os.fdopen(reader, encoding="utf-8", errors="replace") as stream, self.record.events.open("a") as kept:
+            for line in stream:
+                kept.write(line)
+                kept.flush()
+                event = events.parse(line)
+                if event:
+                    on_event(event)
+
+
+def executable() -> str:
+    """`ansible-playbook` of our own environment, else the one on PATH."""
+    own = Path(sys.executable).parent / "ansible-playbook"
+    found = str(own) if own.is_file() else shutil.which("ansible-playbook")
+    if not found:
+        raise AnsibleMissingError(
+            "ansible-playbook is not installed beside deployer, nor on PATH",
+            f"install deployer again: {sys.executable} -m pip install --force-reinstall deployer",
+        )
+    return found
+
+
+@contextmanager
+def _interrupts_end(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """While the child runs, Ctrl-C ends it and all that it started, and becomes `RunInterruptedError`."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        end(child)
+        raise RunInterruptedError("interrupted") from None
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """End a child and its children: first as Ctrl-C would, after a while for good.
+
+    Ansible's workers lead sessions of their own, so the children are listed before the first of them is gone.
+    """
+    try:
+        family = psutil.Process(child.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    child.send_signal(signal.SIGINT)
+    try:
+        child.wait(timeout=GRACE_S)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        child.kill()
+        child.wait()
+    for process in family:
+        _signal(process, signal.SIGTERM)
+    _, alive = psutil.wait_procs(family, timeout=GRACE_S / 2)
+    for process in alive:
+        _signal(process, signal.SIGKILL)
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)

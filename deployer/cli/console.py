@@ -1,0 +1,45 @@
+"""Where output goes: results to stdout, progress to stderr, colour only on a terminal and without NO_COLOR."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from rich.console import Console
+
+
+def result_console() -> Console:
+    """For the result of a verb."""
+    return _console(sys.stdout)
+
+
+def progress_console() -> Console:
+    """For progress, questions and failures."""
+    return _console(sys.stderr)
+
+
+def _console(stream: TextIO) -> Console:
+    # Not on a terminal a line is as long as it is: what reads it must not have to join it again.
+    width = None if stream.isatty() else int(os.environ.get("COLUMNS", 0)) or 200
+    return Console(
+        file=stream, highlight=False, width=width, no_color="NO_COLOR" in os.environ or None, soft_wrap=False
+    )
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    seconds = round(seconds)
+    if seconds < 100:
+        return f"{seconds} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,135 @@
+"""The `deployer` command. Verbs are imported when they are called, so that `--help` costs nothing."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from typing import Any, NoReturn
+
+import click
+
+from deployer import __version__
+from deployer.errors import DeployerError, ExitStatus
+
+VERBS = {
+    "up": "Make hosts serve a model, and verify it",
+    "plan": "Show what `up` would do",
+    "check": "Plan, and say what would stop it",
+    "status": "Show what hosts are like and what they serve",
+    "logs": "Print the end of a server's log",
+    "restart": "Restart a deployment",
+    "down": "Remove a deployment",
+    "models": "List the models of the catalog",
+    "accelerators": "List the accelerators of the catalog",
+    "render": "Print the files, environment and command of a host",
+}
+
+EPILOG = "\b\nExit status:\n" + "\n".join(f"  {int(each):>3}  {each.meaning}" for each in ExitStatus)
+
+
+class LazyGroup(click.Group):
+    """A group whose verbs live in modules of their own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """In the order of use, not of the alphabet."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the verb."""
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"deployer.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the verbs without importing any."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="deployer")
+def cli() -> None:
+    """Turn bare accelerator hosts into verified LLM endpoints.
+
+    \b
+    deployer up --inventory inventories/local --model tiny-qwen2
+    deployer plan --inventory cluster.ini --model qwen2.5-14b
+
+    The same command after a reboot, a failure or an added host does only what is missing.
+    Everything after `--` is handed to ansible-playbook.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command and exit with its status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    json_wanted = "--json" in sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        status = done.exit_code
+    except click.ClickException as error:
+        if json_wanted:
+            _report(ClickUsageError(error), json_wanted)
+        else:
+            error.show()
+        status = ExitStatus.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        _report(DeployerError("interrupted"), json_wanted, "interrupted")
+        status = ExitStatus.INTERRUPTED
+    except DeployerError as error:
+        _report(error, json_wanted)
+        status = error.exit_status
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nobody is left to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = ExitStatus.OK
+    except Exception as error:
+        _report(error, json_wanted)
+        status = ExitStatus.INTERNAL
+    sys.exit(int(status or 0))
+
+
+class ClickUsageError(DeployerError):
+    """A usage error of click's, as one of ours."""
+
+    exit_status = ExitStatus.USAGE
+
+    def __init__(self, error: click.ClickException) -> None:
+        super().__init__(error.format_message(), "see --help")
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _report(error: Exception, as_json: bool, word: str = "error") -> None:
+    """One line for an error that a user can mend; a trace and how to report it for one of our own."""
+    known = isinstance(error, DeployerError)
+    message = error.message if isinstance(error, DeployerError) else f"{type(error).__name__}: {error}"
+    remedy = (
+        error.remedy if isinstance(error, DeployerError) else "this is a defect of deployer: report it with this trace"
+    )
+    if as_json:
+        import json
+
+        status = int(error.exit_status) if isinstance(error, DeployerError) else 1
+        status = int(ExitStatus.INTERRUPTED) if word == "interrupted" else status
+        click.echo(json.dumps({"error": {"message": message, "remedy": remedy}, "exit_status": status}))
+    if not known:
+        click.echo("".join(traceback.format_exception(error)), err=True)
+    if word == "interrupted":
+        click.echo("deployer: interrupted", err=True)
+        return
+    click.echo(f"deployer: {message}", err=True)
+    if remedy:
+        click.echo(f"  → {remedy}", err=True)
+
+
+if __name__ == "__main__":
+    main()

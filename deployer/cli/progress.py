@@ -1,0 +1,212 @@
+"""Progress on stderr: a live table on a terminal, plain lines elsewhere, nothing under --json."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from deployer.apply import Event
+from deployer.cli.console import duration, progress_console
+from deployer.plan import HostPlan
+from deployer.plan.preflight import gb
+
+MARKS = {"wait": "·", "run": "…", "ok": "✓", "failed": "✗", "unreachable": "✗"}
+STYLES = {"wait": "dim", "run": "yellow", "ok": "green", "failed": "red", "unreachable": "red"}
+TITLES = {"observe": "Looking at the hosts", "apply": "Taking the steps", "verify": "Asking for a completion"}
+
+
+class View(Protocol):
+    """One way to show a stage."""
+
+    def event(self, event: Event) -> None:
+        """Something happened."""
+
+    def close(self) -> None:
+        """The stage is over."""
+
+
+class Display:
+    """Chooses the view of each stage."""
+
+    def __init__(self, silent: bool) -> None:
+        self._silent = silent
+        self._view: View | None = None
+        self.console = progress_console()
+
+    @contextmanager
+    def stage(self, name: str, hosts: list[str], plans: Mapping[str, HostPlan] | None = None) -> Iterator[None]:
+        """Show a stage while its block runs."""
+        if self._silent or not hosts:
+            yield
+            return
+        live = self.console.is_terminal and not self.console.is_dumb_terminal
+        self._view = _LiveView(self, name, hosts, plans or {}) if live else _LineView(self, name, hosts, plans or {})
+        try:
+            yield
+        finally:
+            self._view.close()
+            self._view = None
+
+    def event(self, event: Event) -> None:
+        """Hand an event to the view."""
+        if self._view is not None:
+            self._view.event(event)
+
+    def say(self, text: str, style: str = "") -> None:
+        """A line of progress."""
+        if not self._silent:
+            self.console.print(text, style=style or None, markup=False, soft_wrap=True)
+
+
+@dataclass
+class _Step:
+    state: str = "wait"
+    begun: float = 0.0
+    ended: float = 0.0
+    now: str = ""
+    estimate_s: int = 0
+    size: int = 0
+
+    def elapsed(self) -> float:
+        return (self.ended or time.monotonic()) - self.begun if self.begun else 0.0
+
+
+@dataclass
+class _Board:
+    """Which step of which host is in which state."""
+
+    steps: dict[str, dict[str, _Step]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, hosts: list[str], plans: Mapping[str, HostPlan]) -> _Board:
+        board = cls()
+        for host in hosts:
+            plan = plans.get(host)
+            board.steps[host] = (
+                {step.id: _Step(estimate_s=step.estimate_s, size=step.size) for step in plan.steps}
+                if plan
+                else {name: _Step("run", time.monotonic())}
+            )
+        return board
+
+    def update(self, event: Event) -> tuple[str, _Step, str] | None:
+        """Take an event in; returns the step's name, the step and what became of it, where that is worth a line."""
+        steps = self.steps.get(event.host, {})
+        name = (
+            event.role if event.role in steps else "remove" if event.role == "teardown" and "remove" in steps else None
+        )
+        ended = None
+        if event.event == "start" and name != self._running(steps):
+            ended = self._finish(steps, "ok")
+        if event.failed:
+            failed = name or self._running(steps)
+            if failed:
+                self._finish(steps, event.status)
+                return failed, steps[failed], event.status
+        if name is None:
+            return (*ended, "ok") if ended else None
+        step = steps[name]
+        step.now = event.message.splitlines()[0][:80] if event.event == "retry" and event.message else event.task
+        if step.state == "wait":
+            step.state, step.begun = "run", time.monotonic()
+            return name, step, "run"
+        return (name, step, "retry") if event.event == "retry" else None
+
+    @staticmethod
+    def _running(steps: dict[str, _Step]) -> str | None:
+        return next((name for name, step in steps.items() if step.state == "run"), None)
+
+    def _finish(self, steps: dict[str, _Step], state: str) -> tuple[str, _Step] | None:
+        name = self._running(steps)
+        if name is None:
+            return None
+        steps[name].state, steps[name].ended = state, time.monotonic()
+        return name, steps[name]
+
+    def close(self) -> None:
+        for steps in self.steps.values():
+            self._finish(steps, "ok")
+
+
+class _LineView:
+    """A line for each step that begins, goes on, or ends."""
+
+    def __init__(self, display: Display, name: str, hosts: list[str], plans: Mapping[str, HostPlan]) -> None:
+        self._display, self._plans = display, plans
+        self._board = _Board.of(name, hosts, plans)
+        count = f"{len(hosts)} hosts" if len(hosts) > 1 else hosts[0]
+        display.say(f"{TITLES[name]}: {count}")
+
+    def event(self, event: Event) -> None:
+        if not self._plans:
+            return
+        running = {name for name, step in self._board.steps.get(event.host, {}).items() if step.state == "run"}
+        told = self._board.update(event)
+        for name in running:
+            step = self._board.steps[event.host][name]
+            if step.state == "ok":
+                self._display.say(f"  {event.host}  {name}: done in {duration(step.elapsed())}")
+        if told is None:
+            return
+        name, step, what = told
+        if what == "run":
+            size = f", {gb(step.size)}" if step.size else ""
+            self._display.say(f"  {event.host}  {name}: {event.task} (≈ {duration(step.estimate_s)}{size})")
+        elif what == "retry":
+            self._display.say(f"  {event.host}  {name}: {duration(step.elapsed())}, {step.now}")
+        elif what != "ok":
+            self._display.say(f"  {event.host}  {name}: {what} after {duration(step.elapsed())}")
+
+    def close(self) -> None:
+        for host, steps in self._board.steps.items():
+            for name, step in steps.items():
+                if step.state == "run" and self._plans:
+                    self._display.say(f"  {host}  {name}: done in {duration(step.elapsed())}")
+        self._board.close()
+
+
+class _LiveView:
+    """A table of hosts and steps that is drawn again four times a second."""
+
+    def __init__(self, display: Display, name: str, hosts: list[str], plans: Mapping[str, HostPlan]) -> None:
+        self._title = TITLES[name]
+        self._board = _Board.of(name, hosts, plans)
+        self._room = max(5, display.console.size.height - 6)
+        self._live = Live(console=display.console, get_renderable=self._table, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def event(self, event: Event) -> None:
+        self._board.update(event)
+
+    def close(self) -> None:
+        self._board.close()
+        self._live.stop()
+
+    def _table(self) -> Table:
+        table = Table(title=self._title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for column in ("host", "step", "elapsed", "about", ""):
+            table.add_column(column, header_style="dim")
+        rows = [(host, name, step) for host, steps in self._board.steps.items() for name, step in steps.items()]
+        # What runs or failed first, where the screen is too short for all.
+        if len(rows) > self._room:
+            rows.sort(key=lambda row: ("failed", "unreachable", "run", "wait", "ok").index(row[2].state))
+        for host, name, step in rows[: self._room]:
+            style = STYLES[step.state]
+            about = " ".join(
+                part
+                for part in (duration(step.estimate_s) if step.estimate_s else "", gb(step.size) if step.size else "")
+                if part
+            )
+            elapsed = duration(step.elapsed()) if step.begun else ""
+            now = step.now if step.state == "run" else ""
+            table.add_row(escape(host), f"[{style}]{MARKS[step.state]} {name}[/]", elapsed, about, escape(now))
+        if len(rows) > self._room:
+            table.add_row("", f"… and {len(rows) - self._room} more", "", "", "")
+        return table

@@ -1,0 +1,136 @@
+"""What a person reads: the plan as a table, the summary of a run, and each failure with its cause and remedy."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from deployer.cli.console import duration, progress_console, result_console
+from deployer.cli.session import HostState, Session
+
+STYLES = {
+    "verified": "green",
+    "removed": "green",
+    "failed": "red",
+    "refused": "red",
+    "unreachable": "red",
+    "unhealthy": "red",
+}
+TAIL_LINES = 15
+
+
+def print_plan(console: Console, hosts: Mapping[str, HostState]) -> None:
+    """Steps, what needs nothing, and refusals, for each host."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("host", "step", "why", "about"):
+        table.add_column(column, overflow="fold")
+    for host, state in hosts.items():
+        plan = state.plan
+        if plan is None:
+            problem = state.problem.message.splitlines()[0] if state.problem else "not read"
+            table.add_row(Text(host), Text(state.status, "red"), Text(problem))
+            continue
+        accelerator = f" ({plan.accelerator})"
+        shown = Text(host + accelerator)
+        for name, why in plan.satisfied.items():
+            table.add_row(shown, Text(name, "dim"), Text(f"{why} → nothing", "dim"), "")
+            shown = Text("")
+        for step in plan.steps:
+            reason = Text(step.reason)
+            if step.interrupts_serving:
+                reason.append("  [interrupts serving]", "yellow")
+            if step.reboots:
+                reason.append("  [reboots]", "yellow")
+            table.add_row(shown, Text(step.id, "bold"), reason, f"≈ {duration(step.estimate_s)}")
+            shown = Text("")
+        if not plan.steps and not plan.refused and not plan.satisfied:
+            table.add_row(shown, "", Text("nothing to do", "dim"), "")
+    console.print(table)
+    _print_refusals(console, hosts)
+
+
+def _print_refusals(console: Console, hosts: Mapping[str, HostState]) -> None:
+    for host, state in hosts.items():
+        for refusal in state.plan.refused if state.plan else ():
+            console.print(Text.assemble((f"{host} refused: ", "red"), f"{refusal.check}: found {refusal.found}"))
+            console.print(Text(f"    wanted {refusal.wanted}"))
+            console.print(Text(f"    → {refusal.remedy}"))
+
+
+def print_failures(session: Session, hosts: Iterable[HostState], resume: str) -> None:
+    """Host, step, command, the tool's own words, cause and remedy; then the record and the line that resumes."""
+    console = progress_console()
+    failed = [state for state in hosts if state.problem]
+    for state in failed:
+        problem = state.problem
+        assert problem is not None
+        console.print()
+        where = f"{problem.step}: {problem.task}" if problem.task else problem.step
+        console.print(Text.assemble((f"{state.host} {state.status}", "red"), f" in {where}"))
+        lines = [line for line in problem.tail.splitlines() if line.strip()][-TAIL_LINES:]
+        if problem.command:
+            console.print(Text(f"  command: {problem.command}"), soft_wrap=True)
+        for line in problem.message.splitlines()[:TAIL_LINES]:
+            console.print(Text(f"  {line}"), soft_wrap=True)
+        if lines:
+            console.print(Text("  its last lines:"))
+        for line in lines:
+            console.print(Text(f"    {line}", "dim"), soft_wrap=True)
+        if problem.cause:
+            console.print(Text(f"  cause: {problem.cause}"), soft_wrap=True)
+        if problem.remedy:
+            console.print(Text(f"  → {problem.remedy}"), soft_wrap=True)
+    if failed or any(state.status == "refused" for state in session.hosts.values()):
+        console.print()
+        if session.record.directory.is_dir():
+            console.print(Text(f"record: {session.record.directory}"), soft_wrap=True)
+        console.print(Text(f"again:  {resume}"), soft_wrap=True)
+
+
+def print_summary(session: Session) -> None:
+    """One line per host, then what to try."""
+    console = result_console()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("host", "status", "changed", "steps", "endpoint"):
+        table.add_column(column, overflow="fold")
+    for host, state in session.hosts.items():
+        steps = ", ".join(f"{ran.id} {duration(ran.seconds)}" for ran in state.ran.values()) or "none"
+        endpoint = state.plan.endpoint if state.plan and state.status in ("verified", "unhealthy") else ""
+        table.add_row(
+            Text(host),
+            Text(state.status, STYLES.get(state.status, "")),
+            "yes" if state.changed else "no",
+            steps,
+            endpoint,
+        )
+    console.print(table)
+    first = next((state for state in session.hosts.values() if state.verdict and state.verdict.ok), None)
+    if first is not None and first.verdict is not None:
+        print_example(console, session, first)
+
+
+def print_example(console: Console, session: Session, state: HostState) -> None:
+    """A real answer, and the line that gets another."""
+    verdict = state.verdict
+    if verdict is None:
+        return
+    model = session.catalog.model(session.options.model or verdict.model)
+    console.print()
+    if model.random_weights:
+        console.print(Text(f"{model.name} has RANDOM weights: the server is real, its answers are noise.", "yellow"))
+    answer = f"It answered {verdict.completion!r} and {verdict.chat!r}"
+    console.print(Text(f"{answer} ({verdict.tokens} tokens in {verdict.seconds} s)."), soft_wrap=True)
+    console.print("Try it:")
+    body = f'{{"model": "{verdict.model}", "messages": [{{"role": "user", "content": "Hello"}}], "max_tokens": 16}}'
+    line = f"curl {verdict.endpoint}/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def resume_line() -> str:
+    """The command as it was typed."""
+    return shlex.join(["deployer", *sys.argv[1:]])

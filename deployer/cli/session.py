@@ -1,0 +1,365 @@
+"""One command's work on hosts: observe → plan → apply → verify, with a record, a display and one state per host."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from deployer import catalog as catalogs
+from deployer import plan as planning
+from deployer import verify
+from deployer.apply import AnsibleOptions, Event, Runner, inventory
+from deployer.cli.options import HostOptions
+from deployer.cli.progress import Display
+from deployer.cli.secrets import Secrets
+from deployer.errors import ExitStatus, InventoryError, SettingsError, UsageError, worst
+from deployer.observe import Observation, Settings, holder
+from deployer.plan import HostPlan, Plan, Refusal
+from deployer.runs import Record, open_record
+
+Status = Literal["observed", "planned", "verified", "failed", "refused", "unreachable", "unhealthy", "removed"]
+EXIT: dict[Status, ExitStatus] = {
+    "observed": ExitStatus.OK,
+    "planned": ExitStatus.OK,
+    "verified": ExitStatus.OK,
+    "removed": ExitStatus.OK,
+    "refused": ExitStatus.REFUSED,
+    "unreachable": ExitStatus.UNREACHABLE,
+    "failed": ExitStatus.FAILED,
+    "unhealthy": ExitStatus.UNHEALTHY,
+}
+VERIFY_THREADS = 16
+
+
+@dataclass
+class Ran:
+    """A step that ran on a host; seconds of its tasks."""
+
+    id: str
+    seconds: float = 0.0
+    ok: bool = True
+    changed: bool = False
+
+
+@dataclass
+class Problem:
+    """What went wrong on a host: in which step and task, what was said, and what is known about it."""
+
+    step: str
+    task: str
+    message: str
+    tail: str = ""
+    command: str = ""
+    cause: str = ""
+    remedy: str = ""
+
+
+@dataclass
+class HostState:
+    """All that is known about one host in this run."""
+
+    host: str
+    status: Status = "observed"
+    observation: Observation | None = None
+    settings: Settings | None = None
+    plan: HostPlan | None = None
+    removal: planning.Removal | None = None
+    verdict: verify.Verdict | None = None
+    problem: Problem | None = None
+    ran: dict[str, Ran] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> bool:
+        """Whether something was changed on the host."""
+        return any(each.changed for each in self.ran.values())
+
+    def public(self) -> dict[str, Any]:
+        """The host's part of `up --json`."""
+        document: dict[str, Any] = (
+            self.plan.public() if self.plan else {"accelerator": None, "steps": [], "refused": []}
+        )
+        document |= {
+            "status": self.status,
+            "changed": self.changed,
+            "endpoint": self.plan.endpoint if self.plan and self.plan.endpoint else None,
+            "ran": [{"id": each.id, "seconds": round(each.seconds, 1), "ok": each.ok} for each in self.ran.values()],
+        }
+        if self.verdict:
+            document["verdict"] = self.verdict.model_dump(mode="json")
+        if self.problem:
+            document["problem"] = self.problem.__dict__
+        return document
+
+
+class Session:
+    """The stages, one method each. Use `open_session`."""
+
+    def __init__(self, options: HostOptions, catalog: catalogs.Catalog, runner: Runner, display: Display) -> None:
+        self.options, self.catalog, self.runner, self.display = options, catalog, runner, display
+        self.record = runner.record
+        self.hosts: dict[str, HostState] = {}
+
+    # observe
+
+    def observe(self, hosts: list[str], extra: dict[str, Any] | None = None) -> None:
+        """Read all hosts; what cannot be read has its problem in its state."""
+        self.hosts = {host: HostState(host) for host in hosts}
+        words = self.runner.line("observe.yml", self._variables(extra or {}))
+        with self.display.stage("observe", hosts):
+            self.runner.run(words, self._observed)
+        for state in self.hosts.values():
+            if state.observation is None and state.problem is None:
+                state.status = "failed"
+                state.problem = Problem("observe", "", f"Ansible ended without an observation; see {self.record.log}")
+        self._require_settings()
+
+    def _observed(self, event: Event) -> None:
+        self.display.event(event)
+        state = self.hosts.get(event.host)
+        if state is None:
+            return
+        if event.failed:
+            self._failed(state, event)
+        elif event.deployer and "observation" in event.deployer:
+            state.observation = Observation.model_validate(event.deployer["observation"])
+            state.settings = Settings.model_validate(event.deployer["settings"])
+
+    def _require_settings(self) -> None:
+        """An inventory variable that cannot be is an error of the whole run: nobody knows what was meant."""
+        for state in self.hosts.values():
+            if state.problem and state.problem.step == "settings":
+                raise SettingsError(state.problem.message, state.problem.remedy)
+
+    def require_unlocked(self) -> None:
+        """Refuse to work on a host on which another run works."""
+        for state in self.hosts.values():
+            lock = state.observation.lock if state.observation else None
+            if state.observation and lock and lock.alive is not False:
+                path = f"{state.observation.places.data}/lock.json"
+                raise holder.locked(state.host, lock, lock.alive, path)
+
+    # plan
+
+    def plan(self, make: Callable[[HostState], HostPlan]) -> None:
+        """Plan every host that was read."""
+        for state in self.hosts.values():
+            if state.observation is None:
+                continue
+            state.plan = make(state)
+            state.status = "refused" if state.plan.refused else "planned"
+        self._refuse_twins()
+
+    def plan_up(self, state: HostState) -> HostPlan:
+        """What `up` would do on a host."""
+        assert state.settings is not None
+        assert state.observation is not None
+        return planning.plan_host(self.catalog, state.settings, state.observation, planning.load_templates())
+
+    def _refuse_twins(self) -> None:
+        """Two names for one machine would fight for its ports and directories."""
+        seen: dict[tuple[str, str, str], HostState] = {}
+        for state in self.hosts.values():
+            if state.observation is None or state.plan is None or not state.plan.steps:
+                continue
+            machine = (state.observation.boot_id, state.observation.name, state.observation.places.data)
+            first = seen.setdefault(machine, state)
+            if first is not state:
+                refusal = Refusal(
+                    check="inventory",
+                    found=f"{state.host} is the same machine as {first.host}",
+                    wanted="one name for each machine",
+                    remedy="remove one of the two from the inventory",
+                )
+                state.plan = state.plan.model_copy(update={"refused": (*state.plan.refused, refusal)})
+                state.status = "refused"
+
+    def document(self) -> Plan:
+        """The plan of all hosts that were reached."""
+        plans = {host: state.plan for host, state in self.hosts.items() if state.plan}
+        model = self.catalog.model(self.options.model).name if self.options.model else ""
+        return Plan(deployment=self.options.deployment or model, model=model, hosts=plans)
+
+    # apply
+
+    def pending(self) -> list[HostState]:
+        """Hosts that have steps to take."""
+        return [state for state in self.hosts.values() if state.status == "planned" and state.plan and state.plan.steps]
+
+    def apply_line(self, playbook: str, extra: dict[str, Any]) -> list[str]:
+        """The line that takes the confirmed steps."""
+        pending = self.pending()
+        confirmed = {state.host: [step.id for step in state.plan.steps] for state in pending if state.plan}
+        path = self.record.write("confirmed", {"deployer_confirmed": confirmed})
+        limit = self.runner.limit_to([state.host for state in pending])
+        return self.runner.line(playbook, (*self._variables(extra), f"@{path}"), limit)
+
+    def apply(self, words: list[str]) -> None:
+        """Take the steps; each host ends with its own status."""
+        pending = self.pending()
+        plans = {state.host: state.plan for state in pending if state.plan}
+        with self.display.stage("apply", list(plans), plans):
+            status = self.runner.run(words, self._applied)
+        if status != 0 and not any(state.problem for state in self.hosts.values()):
+            for state in pending:
+                state.status = "failed"
+                message = f"ansible-playbook ended with status {status}; see {self.record.log}"
+                state.problem = Problem("ansible", "", message, self._log_end())
+
+    def _log_end(self) -> str:
+        return self.record.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+
+    def _applied(self, event: Event) -> None:
+        self.display.event(event)
+        state = self.hosts.get(event.host)
+        if state is None or event.event != "end":
+            return
+        steps = {step.id for step in state.plan.steps} if state.plan else set()
+        step = step_of(event, steps)
+        if step:
+            ran = state.ran.setdefault(step, Ran(step))
+            ran.seconds += event.seconds
+            ran.changed = ran.changed or event.status == "changed"
+            ran.ok = ran.ok and not event.failed
+        if event.failed:
+            self._failed(state, event, step)
+
+    # verify
+
+    def verify(self) -> None:
+        """Ask every endpoint that should serve, those that needed nothing too."""
+        serving = [s for s in self.hosts.values() if s.status == "planned" and s.plan and s.plan.spec]
+        with (
+            self.display.stage("verify", [state.host for state in serving]),
+            ThreadPoolExecutor(VERIFY_THREADS) as pool,
+        ):
+            for state, verdict in zip(serving, pool.map(_verify, serving), strict=True):
+                state.verdict = verdict
+                state.status = "verified" if verdict.ok else "unhealthy"
+                if not verdict.ok:
+                    state.problem = Problem("verify", "ask for a completion", verdict.problem)
+
+    # end
+
+    def exit_status(self) -> ExitStatus:
+        """The worst host decides."""
+        return worst([EXIT[state.status] for state in self.hosts.values()])
+
+    def _failed(self, state: HostState, event: Event, step: str | None = None) -> None:
+        if state.problem is not None:
+            return
+        state.status = "unreachable" if event.status == "unreachable" else "failed"
+        error = event.deployer_error or {}
+        if error.get("exit_status") == ExitStatus.USAGE:
+            state.problem = Problem("settings", event.task, error["message"], remedy=error["remedy"])
+            return
+        command = getattr(event, "cmd", "")
+        state.problem = Problem(
+            step=event.deployer_step or step or event.role or "ansible",
+            task=event.task,
+            message=str(error.get("message") or event.message),
+            tail=event.tail,
+            command=shlex.join(map(str, command)) if isinstance(command, list) else str(command or ""),
+            remedy=str(error.get("remedy") or ""),
+        )
+        known = catalogs.match_failure(self.catalog.failures, f"{event.message}\n{event.tail}", state.status)
+        if known and not state.problem.remedy:
+            state.problem.cause, state.problem.remedy = known.cause, known.remedy
+
+    def _variables(self, extra: dict[str, Any]) -> tuple[str, ...]:
+        values: dict[str, Any] = {}
+        if self.options.model:
+            values["model"] = self.catalog.model(self.options.model).name
+        if self.options.deployment:
+            values["deployment"] = self.options.deployment
+        if self.options.catalog:
+            values["deployer_catalog"] = self.options.catalog
+        return tuple(f"{name}={shlex.quote(str(value))}" for name, value in (values | extra).items())
+
+
+def _verify(state: HostState) -> verify.Verdict:
+    assert state.plan is not None
+    assert state.plan.spec is not None
+    return verify.verify_endpoint(state.plan.spec.serving.endpoint, state.plan.spec.served_name)
+
+
+def step_of(event: Event, steps: Iterable[str]) -> str | None:
+    """The plan's step that a task belongs to: the step's id is the name of its role."""
+    return event.role if event.role in steps else None
+
+
+@contextmanager
+def open_session(options: HostOptions, keep_record: bool) -> Iterator[Session]:
+    """Check options, catalog and inventory, open a record, yield a session; a mere look leaves no record."""
+    catalog = catalogs.load(catalogs.overlay_directories(options.inventory, options.catalog))
+    if options.model is not None:
+        catalog.require_deployable(catalog.model(options.model))
+    with Secrets() as secrets:
+        vault = tuple(word for each in options.vault_id for word in ("--vault-id", secrets.vault(each)))
+        if options.ask_become_pass:
+            secrets.ask_become()
+        ansible = AnsibleOptions(
+            inventory=options.inventory,
+            limit=options.limit,
+            forks=options.forks,
+            check=options.check,
+            diff=options.diff,
+            verbosity=min(options.verbose, 6),
+            extra_vars=options.extra_vars,
+            other=(*vault, *options.other),
+            environment=secrets.environment,
+        )
+        record = open_record(options.verb)
+        runner = Runner(ansible, record, shlex.join(["deployer", *sys.argv[1:2]]))
+        session = Session(options, catalog, runner, Display(options.as_json))
+        begin = time.time()
+        outcome = "internal error"
+        try:
+            yield session
+            outcome = session.exit_status().meaning
+        except KeyboardInterrupt:
+            outcome = "interrupted"
+            raise
+        except Exception as error:
+            outcome = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            if keep_record:
+                _close(record, runner, options, begin, outcome)
+            else:
+                record.discard()
+
+
+def _close(record: Record, runner: Runner, options: HostOptions, begin: float, outcome: str) -> None:
+    record.write(
+        "run",
+        {
+            "verb": options.verb,
+            "ansible": runner.lines,
+            "begin": round(begin, 3),
+            "end": round(time.time(), 3),
+            "outcome": outcome,
+        },
+    )
+
+
+def select_hosts(options: HostOptions) -> list[str]:
+    """The hosts of the inventory within --limit."""
+    return inventory.hosts(options.inventory, options.limit)
+
+
+def one_host(hosts: list[str], wanted: str) -> None:
+    """Refuse a host argument that the inventory does not have."""
+    if wanted not in hosts:
+        raise InventoryError(f"no host {wanted!r} in the inventory", f"it has {', '.join(hosts[:8])}")
+
+
+def require_model(options: HostOptions) -> None:
+    """A verb that plans needs a model."""
+    if not options.model:
+        raise UsageError("which model? --model is missing", "`deployer models` lists them")

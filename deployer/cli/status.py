@@ -1,0 +1,108 @@
+"""`deployer status`: observe, and ask each endpoint which models it serves."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from deployer import verify
+from deployer.cli import report
+from deployer.cli.console import duration, print_json, result_console
+from deployer.cli.options import HostCommand, HostOptions, host_options
+from deployer.cli.session import HostState, open_session, select_hosts
+from deployer.errors import ExitStatus, worst
+from deployer.observe.observation import DeploymentState
+
+Served = list[str] | str
+
+
+@click.command(cls=HostCommand)
+@host_options()
+def command(options: HostOptions) -> int:
+    """Show what each host is like and what it serves; `--json` prints the whole observation.
+
+    Ends with status 6 where a deployment is there and does not answer.
+
+    \b
+    deployer status -i cluster.ini
+    deployer status -i cluster.ini --deployment qwen --json
+    """
+    hosts = select_hosts(options)
+    with open_session(options, keep_record=False) as session:
+        session.observe(hosts)
+        found = [(state, each) for state in session.hosts.values() for each in _deployments(state, options)]
+        with ThreadPoolExecutor(16) as pool:
+            served = list(pool.map(_ask, [each for _, each in found]))
+        answers = {(state.host, each.name): names for (state, each), names in zip(found, served, strict=True)}
+        healthy = all(each.model in names for (_, each), names in zip(found, served, strict=True))
+        status = worst([session.exit_status(), ExitStatus.OK if healthy else ExitStatus.UNHEALTHY])
+        if options.as_json:
+            print_json(
+                {"hosts": {s.host: _public(s, answers) for s in session.hosts.values()}, "exit_status": int(status)}
+            )
+        else:
+            result_console().print(_table(session.hosts.values(), options, answers))
+            report.print_failures(session, session.hosts.values(), report.resume_line())
+        return status
+
+
+def _deployments(state: HostState, options: HostOptions) -> list[DeploymentState]:
+    every = state.observation.deployments.values() if state.observation else ()
+    return [each for each in every if options.deployment in (None, each.name) and options.model in (None, each.model)]
+
+
+def _ask(deployment: DeploymentState) -> Served:
+    if deployment.process is None or not deployment.endpoint:
+        return "not running"
+    return verify.list_models(deployment.endpoint)
+
+
+def _public(state: HostState, answers: dict[tuple[str, str], Served]) -> dict[str, Any]:
+    return {
+        "status": state.status,
+        "problem": state.problem.__dict__ if state.problem else None,
+        "observation": state.observation.model_dump(mode="json") if state.observation else None,
+        "serving": {name: served for (host, name), served in answers.items() if host == state.host},
+    }
+
+
+def _table(states: Any, options: HostOptions, answers: dict[tuple[str, str], Served]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("host", "accelerator", "deployment", "model", "state", "endpoint"):
+        table.add_column(column, overflow="fold")
+    for state in states:
+        if state.observation is None:
+            table.add_row(Text(state.host), "", "", "", Text(state.status, "red"), "")
+            continue
+        deployments = _deployments(state, options)
+        for each in deployments:
+            served = answers[state.host, each.name]
+            table.add_row(
+                Text(state.host),
+                state.observation.accelerator,
+                each.name,
+                each.model,
+                _state(each, served),
+                each.endpoint,
+            )
+        if not deployments:
+            table.add_row(Text(state.host), state.observation.accelerator, "", "", Text("nothing deployed", "dim"), "")
+    return table
+
+
+def _state(deployment: DeploymentState, served: Served) -> Text:
+    if deployment.problem:
+        return Text(deployment.problem, "red")
+    process = deployment.process
+    if process is None:
+        left = f", {len(deployment.strays)} processes left behind" if deployment.strays else ""
+        return Text(f"not running{left}", "red")
+    if isinstance(served, list) and deployment.model in served:
+        return Text(f"serving, pid {process.pid}, for {duration(process.age_s)}", "green")
+    if not deployment.ready and process.age_s < 600:
+        return Text(f"loading, pid {process.pid}, for {duration(process.age_s)}", "yellow")
+    return Text(f"pid {process.pid} does not answer: {served}", "red")

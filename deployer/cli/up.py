@@ -1,0 +1,93 @@
+"""`deployer up`: observe → plan → apply → verify."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+import click
+
+from deployer.cli import report
+from deployer.cli.confirm import confirm
+from deployer.cli.console import print_json, progress_console
+from deployer.cli.options import HostCommand, HostOptions, host_options
+from deployer.cli.session import Session, open_session, require_model, select_hosts
+from deployer.errors import ExitStatus
+
+
+@click.command(cls=HostCommand)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+@host_options(check=True)
+def command(options: HostOptions, yes: bool) -> int:
+    """Make the hosts serve a model, and verify it with a real completion.
+
+    Looks at every host, shows what is missing and why, asks once, does only that, and asks each endpoint for an answer.
+    On hosts that are already right it changes nothing and only verifies.
+
+    \b
+    deployer up -i inventories/local -m tiny-qwen2 --yes
+    deployer up -i cluster.ini -m qwen2.5-14b --limit rack3 -- --forks 20
+    """
+    require_model(options)
+    hosts = select_hosts(options)
+    with open_session(options, keep_record=True) as session:
+        return bring_up(session, hosts, yes, {})
+
+
+def bring_up(session: Session, hosts: list[str], yes: bool, extra: dict[str, str]) -> int:
+    """All four stages; shared with `restart`."""
+    options = session.options
+    session.observe(hosts, extra)
+    session.require_unlocked()
+    session.plan(session.plan_up)
+    session.record.write(
+        "plan", {host: state.plan.model_dump(mode="json") for host, state in session.hosts.items() if state.plan}
+    )
+    if not options.as_json:
+        report.print_plan(progress_console(), session.hosts)
+    pending = session.pending()
+    if pending and not go_ahead(session, yes):
+        return ExitStatus.OK
+    if pending:
+        words = session.apply_line("up.yml", {**extra, "deployer_verify": "false"})
+        session.display.say(f"\n$ {shlex.join(words)}", "dim")
+        session.apply(words)
+    if not options.check:
+        session.verify()
+    return finish(session)
+
+
+def go_ahead(session: Session, yes: bool) -> bool:
+    """Ask once; what interrupts or reboots is said in the question."""
+    steps = [step for state in session.pending() if state.plan for step in state.plan.steps]
+    hosts = len(session.pending())
+    warning = ""
+    if any(step.interrupts_serving for step in steps):
+        warning = " This interrupts serving."
+    if any(step.reboots for step in steps):
+        warning += " This reboots hosts."
+    question = f"Take {len(steps)} steps on {hosts} host{'s' if hosts > 1 else ''}?{warning}"
+    if session.options.check or confirm(question, yes, session.options.as_json):
+        return True
+    click.echo("Nothing was changed.", err=True)
+    return False
+
+
+def finish(session: Session) -> int:
+    """Write the verdict, print it, and return the exit status."""
+    status = session.exit_status()
+    document = {
+        "deployment": session.document().deployment,
+        "model": session.document().model,
+        "hosts": {host: state.public() for host, state in session.hosts.items()},
+        "record": str(session.record.directory),
+        "exit_status": int(status),
+    }
+    session.record.write("verdict", document)
+    if session.options.as_json:
+        print_json(document)
+    else:
+        report.print_summary(session)
+        sys.stdout.flush()
+        report.print_failures(session, session.hosts.values(), report.resume_line())
+    return status

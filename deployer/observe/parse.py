@@ -1,0 +1,250 @@
+"""Turns the probe's raw readings into an `Observation`. Pure: recorded readings are as good as a host."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from deployer.catalog import Accelerator, Catalog
+from deployer.observe import request, weights
+from deployer.observe.observation import (
+    DeploymentState,
+    Disk,
+    Listener,
+    Lock,
+    Observation,
+    Places,
+    Process,
+    Python,
+)
+from deployer.observe.settings import Settings
+from deployer.observe.transport import MIN_PYTHON, ProbeError
+
+Raw = Mapping[str, Any]
+
+
+def parse(
+    host: str,
+    raw: Raw,
+    catalog: Catalog,
+    settings: Settings,
+    lock_alive: Callable[[Lock], bool | None] = lambda _: None,
+) -> Observation:
+    """Read one host's answer; `ProbeError` where it is no answer at all."""
+    if "python_too_old" in raw:
+        raise ProbeError(
+            f"Python {raw['python_too_old']} ({raw.get('executable')}) is too old: "
+            f"{MIN_PYTHON[0]}.{MIN_PYTHON[1]} or newer is needed",
+            "install a newer Python beside it, or set ansible_python_interpreter to one",
+        )
+    try:
+        return _parse(host, raw, catalog, settings, lock_alive)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ValidationError) as error:
+        raise ProbeError(f"the probe's answer cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _parse(
+    host: str, raw: Raw, catalog: Catalog, settings: Settings, lock_alive: Callable[[Lock], bool | None]
+) -> Observation:
+    detected = detect(catalog, raw["pci"])
+    accelerator = _choose(catalog, settings, detected)
+    places = Places(data=raw["places"][f"{accelerator.name}.data"], config=raw["places"][f"{accelerator.name}.config"])
+    data_key, config_key = "{" + accelerator.name + ".data}", "{" + accelerator.name + ".config}"
+    memory = _memory(_text(raw, "/proc/meminfo"))
+    lock = _lock(_text(raw, f"{data_key}/lock.json"))
+    return Observation(
+        host=host,
+        name=raw["host"]["name"],
+        architecture=raw["host"]["architecture"],
+        kernel=raw["host"]["kernel"],
+        os=_os_name(_text(raw, "/etc/os-release")),
+        boot_id=(_text(raw, "/proc/sys/kernel/random/boot_id") or "").strip(),
+        user=raw["host"]["user"],
+        uid=raw["host"]["uid"],
+        python=raw["python"]["version"],
+        python_path=raw["python"]["executable"],
+        accelerator=accelerator.name,
+        detected=tuple(detected),
+        places=places,
+        memory_total=memory.get("MemTotal", 0),
+        memory_available=memory.get("MemAvailable", 0),
+        nofile_hard=raw["nofile"][1],
+        tools=raw["tools"],
+        pythons=tuple(Python(path=each["path"], version=each["version"], venv=each["venv"]) for each in raw["pythons"]),
+        systemd_user=raw["systemd_user"],
+        linger=raw["linger"],
+        disks={
+            place: Disk.model_validate(raw["disks"][key])
+            for place, key in ((places.data, data_key), (places.config, config_key))
+            if "error" not in raw["disks"][key]
+        },
+        listeners=tuple(
+            Listener(port=e["port"], address=e["address"], pid=e["pid"], name=e["name"], config=e["config"])
+            for e in raw["listeners"]
+        ),
+        engines=_engines(raw, data_key, places),
+        weights={
+            path: weights.judge(path, reading)
+            for path, reading in ((key.replace(data_key, places.data), each) for key, each in raw["weights"].items())
+        },
+        deployments=_deployments(raw, raw["deployments"].get(config_key) or {}, places),
+        unit_dir=raw["places"]["units"],
+        lock=lock.model_copy(update={"alive": lock_alive(lock)}) if lock else None,
+        log=next(
+            (each["text"] for key, each in raw["logs"].items() if key.startswith(data_key) and "text" in each), None
+        ),
+    )
+
+
+def detect(catalog: Catalog, pci: list[dict[str, str]]) -> list[str]:
+    """Accelerators of the catalog whose PCI functions the host has."""
+    found = []
+    for accelerator in catalog.accelerators.values():
+        for wanted in accelerator.pci:
+            ids = {key: value for key, value in wanted.model_dump().items() if value is not None}
+            if any(all(function.get(key) == value for key, value in ids.items()) for function in pci):
+                found.append(accelerator.name)
+                break
+    return found
+
+
+def _choose(catalog: Catalog, settings: Settings, detected: list[str]) -> Accelerator:
+    """The asserted accelerator, else the first one there that the model runs on; every host has a CPU."""
+    possible = request.candidates(catalog, settings)
+    for name in [*detected, "cpu"]:
+        for accelerator in possible:
+            if accelerator.name == name and (not settings.model or name in catalog.model(settings.model).accelerators):
+                return accelerator
+    return possible[0]
+
+
+def _text(raw: Raw, path: str) -> str | None:
+    text = raw["files"].get(path, {}).get("text")
+    return None if text is None else str(text)
+
+
+def _memory(text: str | None) -> dict[str, int]:
+    """`/proc/meminfo` in bytes."""
+    return {name: int(value) * 1024 for name, value in re.findall(r"^(\w+):\s+(\d+) kB", text or "", re.MULTILINE)}
+
+
+def _os_name(text: str | None) -> str:
+    match = re.search(r'^PRETTY_NAME="?([^"\n]*)', text or "", re.MULTILINE)
+    return match[1] if match else "unknown"
+
+
+def _engines(raw: Raw, data_key: str, places: Places) -> dict[str, bool]:
+    """Engine directory → whether it was installed to its end and its interpreter is still there."""
+    found = {}
+    for stamp, interpreter in _engine_paths(raw, data_key):
+        try:
+            complete = isinstance(json.loads(_text(raw, stamp) or ""), dict)
+        except ValueError:
+            complete = False
+        executable = raw["paths"].get(interpreter, {}).get("executable") is True
+        found[posixpath.dirname(stamp).replace(data_key, places.data)] = complete and executable
+    return found
+
+
+def _engine_paths(raw: Raw, data_key: str) -> list[tuple[str, str]]:
+    ending = "/deployer-engine.json"
+    stamps = [path for path in raw["files"] if path.startswith(data_key) and path.endswith(ending)]
+    return [(stamp, stamp.removesuffix(ending) + "/bin/python") for stamp in stamps]
+
+
+def _process(facts: Mapping[str, Any], raw: Raw) -> Process:
+    age = (int(raw["uptime_ticks"]) - int(facts["start"])) // int(raw["clock_ticks"])
+    return Process(
+        pid=facts["pid"],
+        start=facts["start"],
+        name=facts["name"],
+        age_s=max(0, age),
+        resident=facts.get("resident", 0),
+    )
+
+
+def _deployments(raw: Raw, entries: Mapping[str, Any], places: Places) -> dict[str, DeploymentState]:
+    boot_id = (_text(raw, "/proc/sys/kernel/random/boot_id") or "").strip()
+    marked = list(raw["marked"])
+    found = {name: _deployment(name, entry, raw, places, boot_id, marked) for name, entry in entries.items()}
+    # A process of ours whose files are gone is still ours to stop.
+    for each in marked:
+        directory, name = posixpath.split(str(each.get("config") or ""))
+        if directory == places.config and name and name not in found:
+            strays = tuple(_process(other, raw) for other in marked if other.get("config") == each["config"])
+            found[name] = _broken(name, "its files are gone", strays)
+    return found
+
+
+def _broken(name: str, problem: str, strays: tuple[Process, ...] = ()) -> DeploymentState:
+    return DeploymentState(
+        name=name, model="", accelerator="", port=0, endpoint="", manager="", spec="", files={},
+        strays=strays, problem=problem,
+    )  # fmt: skip
+
+
+def _deployment(
+    name: str, entry: Raw, raw: Raw, places: Places, boot_id: str, marked: list[dict[str, Any]]
+) -> DeploymentState:
+    own = [each for each in marked if each.get("config") == f"{places.config}/{name}"]
+    try:
+        record = json.loads(entry["record"]["text"])
+        state = DeploymentState(
+            name=name,
+            model=record["model"],
+            accelerator=record["accelerator"],
+            port=record["port"],
+            endpoint=record["endpoint"],
+            manager=record["manager"],
+            spec=record["spec"],
+            engine=record["engine"],
+            weights=record["weights"],
+            state_dir=record["state_dir"],
+            unit=record["unit"],
+            log=record["log"],
+            settings=record["settings"],
+            files=entry["files"],
+        )
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        strays = tuple(_process(each, raw) for each in own)
+        return _broken(name, f"deployment.json is damaged: {type(error).__name__}: {error}", strays)
+    leader, spec = _leader(entry, boot_id)
+    health = entry.get("health") or {}
+    return state.model_copy(
+        update={
+            "process": _process(leader, raw) if leader else None,
+            "running_spec": spec if leader else None,
+            "strays": () if leader else tuple(_process(each, raw) for each in own),
+            "resident": sum(int(each.get("resident") or 0) for each in own),
+            "ready": health.get("status") == 200,
+            "health": f"HTTP {health['status']}" if "status" in health else str(health.get("error") or ""),
+        }
+    )
+
+
+def _leader(entry: Raw, boot_id: str) -> tuple[dict[str, Any] | None, str | None]:
+    """The living process that the pid file means: same boot, same pid, same start time."""
+    try:
+        pid_file = json.loads((entry.get("pid_file") or {}).get("text") or "{}")
+    except ValueError:
+        return None, None
+    process = entry.get("process")
+    if not process or not isinstance(pid_file, dict):
+        return None, None
+    same = pid_file.get("boot_id") == boot_id and pid_file.get("start") == process.get("start")
+    return (process, str(pid_file.get("spec"))) if same else (None, None)
+
+
+def _lock(text: str | None) -> Lock | None:
+    if text is None:
+        return None
+    try:
+        return Lock.model_validate({key: value for key, value in json.loads(text).items() if key != "alive"})
+    except (ValueError, AttributeError):
+        # A damaged lock names nobody; nobody can be asked to wait for it.
+        return None

@@ -1,0 +1,88 @@
+"""What an operator wants of one host: the inventory's `deployer_*` variables, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from deployer.catalog.schema import EnvironmentName, OptionName, OptionValue
+from deployer.errors import SettingsError
+
+DeploymentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+# No quotes, no blanks, no shell: a path that a person would choose.
+HostPath = Annotated[str, StringConstraints(pattern=r"^([~/$][A-Za-z0-9_.,@+=:/~${}-]*)?$")]
+Address = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.:-]*$")]
+
+
+class Settings(BaseModel):
+    """The variables of one host, without their `deployer_` prefix. Defaults stand in `roles/observe/defaults`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = ""
+    deployment: DeploymentName | Literal[""] = ""
+    accelerator: str = ""
+    catalog: str = ""
+    data_dir: HostPath = ""
+    config_dir: HostPath = ""
+    weights_dir: HostPath = ""
+    python: HostPath = ""
+    listen: Address = ""
+    port: int = Field(default=8000, ge=1, le=65535)
+    environment: dict[EnvironmentName, str] = Field(default_factory=dict)
+    options: dict[OptionName, OptionValue] = Field(default_factory=dict)
+    service_manager: Literal["auto", "systemd", "detached"] = "auto"
+    ready_timeout_s: int = Field(default=0, ge=0)
+    restart: bool = False
+    log_bytes: int = Field(default=0, ge=0, le=4_000_000)
+    connection: str = "ssh"
+    address: str = ""
+
+    @field_validator("environment", mode="before")
+    @classmethod
+    def _environment_is_text(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: str(each) if isinstance(each, int | float) else each for key, each in value.items()}
+        return value
+
+    @field_validator("environment")
+    @classmethod
+    def _environment_is_one_line(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, each in value.items():
+            if re.search(r"[\x00-\x1f]", each):
+                raise ValueError(f"{name} has a control character in its value")
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _options_are_not_settings(cls, value: dict[str, OptionValue]) -> dict[str, OptionValue]:
+        own = {
+            "host": "deployer_listen",
+            "port": "deployer_port",
+            "model": "deployer_model",
+            "served-model-name": "deployer_model",
+        }
+        for name in value:
+            if name in own:
+                raise ValueError(f"{name} is not an option to set here: use {own[name]}")
+        return value
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the host is the control node itself."""
+        return self.connection in ("local", "ansible.builtin.local", "ansible.legacy.local")
+
+
+def parse(host: str, values: Mapping[str, Any]) -> Settings:
+    """Check what Ansible templated for a host."""
+    try:
+        return Settings.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "deployer_" + ".".join(str(part) for part in first["loc"][:2] if part != "[key]")
+        message = first["msg"].removeprefix("Value error, ")
+        shown = str(first.get("input"))[:60]
+        raise SettingsError(f"{host}: {name}={shown!r}: {message}", "change it where the inventory sets it") from error

@@ -1,0 +1,83 @@
+"""Packs the probe into one shell command, and unpacks what comes back.
+
+One command is all that an Ansible connection must be able to run: no file is copied and nothing stays on the host.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import zlib
+from importlib import resources
+from typing import Any
+
+from deployer.errors import DeployerError
+from deployer.observe import probe
+
+MIN_PYTHON = (3, 8)
+MAX_ANSWER = 64 * 1024 * 1024
+
+# Parsed by any Python since 2.6, so that an old one can still say how old it is.
+_BOOTSTRAP = (
+    "import sys,zlib,base64,json\n"
+    "r=json.loads(zlib.decompress(base64.b64decode('{request}')).decode())\n"
+    "if sys.version_info<{minimum}:\n"
+    " sys.stdout.write('\\n{begin}'+json.dumps({{'python_too_old':'.'.join(map(str,sys.version_info[:3])),"
+    "'executable':sys.executable}})+'{end}\\n')\n"
+    "else:\n"
+    " s={{'__name__':'probe'}};exec(compile(zlib.decompress(base64.b64decode('{source}')).decode(),'probe','exec'),s);"
+    "s['main'](r)\n"
+)
+_CANDIDATES = " ".join(
+    ["python3", *(f"python3.{minor}" for minor in range(14, 7, -1)), "/usr/libexec/platform-python", "python"]
+)
+
+
+class ProbeError(DeployerError):
+    """A host was reached, but the probe did not answer as it should."""
+
+
+def pack(request: dict[str, Any], interpreter: str = "", program: str = "probe") -> str:
+    """The shell command that runs `probe.py` or `locker.py` with this request, on the interpreter given or found."""
+    source = resources.files("deployer.observe").joinpath(f"{program}.py").read_text(encoding="utf-8")
+    script = _BOOTSTRAP.format(
+        request=_squeeze(json.dumps(request)),
+        source=_squeeze(source),
+        minimum=MIN_PYTHON,
+        begin=probe.BEGIN,
+        end=probe.END,
+    )
+    code = shlex.quote(f"import zlib,base64;exec(zlib.decompress(base64.b64decode('{_squeeze(script)}')).decode())")
+    candidates = shlex.quote(interpreter) if interpreter else _CANDIDATES
+    return (
+        f"for p in {candidates}; do command -v $p >/dev/null 2>&1 && exec $p -c {code}; done; "
+        "echo 'deployer: no Python on this host' >&2; exit 127"
+    )
+
+
+def unpack(rc: int, stdout: str, stderr: str) -> dict[str, Any]:
+    """The readings in a probe's output, or an error that says what came instead."""
+    if len(stdout) > MAX_ANSWER:
+        raise ProbeError(f"the probe answered {len(stdout)} bytes, more than {MAX_ANSWER}")
+    _, begin, rest = stdout.rpartition(probe.BEGIN)
+    body, end, _ = rest.rpartition(probe.END)
+    if not begin or not end:
+        if rc == 127 and "no Python" in stderr:
+            raise ProbeError(
+                "no Python on the host",
+                f"install Python {MIN_PYTHON[0]}.{MIN_PYTHON[1]} or newer, or set ansible_python_interpreter",
+            )
+        last = (stderr.strip() or stdout.strip() or "no output").splitlines()[-1]
+        raise ProbeError(f"the probe ended with status {rc}: {last[:300]}")
+    try:
+        raw = json.loads(body)
+    except ValueError as error:
+        raise ProbeError(f"the probe's answer is no JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise ProbeError("the probe's answer is no mapping")
+    return raw
+
+
+def _squeeze(text: str) -> str:
+    return base64.b64encode(zlib.compress(text.encode("utf-8"), 9)).decode("ascii")

@@ -1,0 +1,103 @@
+"""Judges a weights directory from what the probe read in it: complete, truncated, changed, or not weights at all."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from deployer.observe.observation import WeightsState
+
+_SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.(?P<ending>safetensors|bin)$")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+
+
+def judge(path: str, raw: Mapping[str, Any]) -> WeightsState:
+    """The state of one directory; `path` is where it is on the host."""
+    half_written = bool(raw.get("half_written"))
+    if not raw.get("exists"):
+        return WeightsState(path=path, exists=False, half_written=half_written)
+    files: Mapping[str, Mapping[str, Any]] = raw.get("files") or {}
+    return WeightsState(
+        path=path,
+        exists=True,
+        half_written=half_written,
+        problem=_problem(raw, files),
+        size=sum(int(each.get("size") or 0) for each in files.values()),
+        stamped="text" in (raw.get("stamp") or {}),
+    )
+
+
+def _problem(raw: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> str | None:
+    if raw.get("error"):
+        return f"cannot be read: {raw['error']}"
+    checks = (_config_problem(raw), _shard_problem(raw, files), _file_problem(files), _stamp_problem(raw, files))
+    return next((problem for problem in checks if problem), None)
+
+
+def _config_problem(raw: Mapping[str, Any]) -> str | None:
+    text = (raw.get("config") or {}).get("text")
+    if text is None:
+        return "config.json is missing"
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        return f"config.json is no JSON: {error}"
+    return None if isinstance(config, dict) else "config.json is no JSON object"
+
+
+def _shard_problem(raw: Mapping[str, Any], files: Mapping[str, Any]) -> str | None:
+    wanted: set[str] = set()
+    text = (raw.get("index") or {}).get("text")
+    if text is not None:
+        try:
+            wanted |= set(json.loads(text)["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError):
+            return "model.safetensors.index.json is damaged"
+    for name in files:
+        if match := _SHARD.match(name):
+            total = min(int(match["total"]), 10_000)
+            wanted |= {f"{match['stem']}-{n:05}-of-{match['total']}.{match['ending']}" for n in range(1, total + 1)}
+    missing = sorted(str(name) for name in wanted if name not in files)
+    if missing:
+        return f"shard {missing[0]} is missing" + (f", and {len(missing) - 1} more" if len(missing) > 1 else "")
+    if not any(name.endswith((".safetensors", ".bin")) for name in files):
+        return "there are no weights (*.safetensors) in it"
+    if not any(name in files for name in _TOKENIZERS):
+        return "there is no tokenizer in it"
+    return None
+
+
+def _file_problem(files: Mapping[str, Mapping[str, Any]]) -> str | None:
+    for name, facts in sorted(files.items()):
+        if facts.get("error"):
+            return f"{name} cannot be read: {facts['error']}"
+        if not facts.get("readable", True):
+            return f"{name} cannot be read by this account"
+        shard = facts.get("safetensors") or {}
+        if shard.get("error"):
+            return f"{name} is damaged: {shard['error']}"
+        expected, size = shard.get("expected"), int(facts.get("size") or 0)
+        if expected is not None and expected != size:
+            word = "truncated" if size < int(expected) else "longer than it should be"
+            return f"{name} is {word}: {size} of {expected} bytes"
+    return None
+
+
+def _stamp_problem(raw: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Compare with the stamp that was written when the directory was staged, if it was."""
+    text = (raw.get("stamp") or {}).get("text")
+    if text is None:
+        return None
+    try:
+        stamped = {name: (int(each["size"]), int(each["mtime_ns"])) for name, each in json.loads(text)["files"].items()}
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return "its stamp (.deployer.json) is damaged"
+    for name, expected in stamped.items():
+        facts = files.get(name)
+        if facts is None:
+            return f"{name} is missing since it was staged"
+        if (int(facts["size"]), int(facts["mtime_ns"])) != expected:
+            return f"{name} has changed since it was staged"
+    return None

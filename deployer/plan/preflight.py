@@ -1,0 +1,178 @@
+"""The checks that refuse a host before anything is changed on it. Pure; each says what it found and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deployer.catalog import Catalog, Model, Placement, Runtime
+from deployer.observe.observation import DeploymentState, Observation, Python
+from deployer.observe.settings import Settings
+from deployer.plan.types import Refusal, Step
+
+RAM_FACTOR = 1.3  # S3-R05
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def gb(size: float) -> str:
+    """Bytes for people, in the decimal units that vendors' documents use."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
+def pair(catalog: Catalog, model: Model, settings: Settings, observation: Observation) -> Iterator[Refusal]:
+    """Whether model, accelerator and host go together at all."""
+    accelerator = catalog.accelerators[observation.accelerator]
+    if settings.accelerator and settings.accelerator not in (*observation.detected, "cpu"):
+        yield Refusal(
+            check="accelerator",
+            found=", ".join(observation.detected) or "none on the PCI bus",
+            wanted=f"{settings.accelerator}, as the inventory says",
+            remedy="correct `accelerator` in the inventory, or look at the card's slot and power",
+        )
+    if not accelerator.has_roles:
+        yield Refusal(
+            check="accelerator",
+            found=accelerator.name,
+            wanted="an accelerator that this version of deployer has roles for",
+            remedy="leave the host out with --limit, or set accelerator=cpu for it",
+        )
+    if observation.accelerator not in model.accelerators:
+        yield Refusal(
+            check="model",
+            found=f"{model.name} on {observation.accelerator}",
+            wanted=f"one of {', '.join(model.accelerators)}",
+            remedy="choose another model (`deployer models`) or other hosts (--limit)",
+        )
+    if observation.architecture not in accelerator.architectures:
+        yield Refusal(
+            check="architecture",
+            found=observation.architecture,
+            wanted=" or ".join(accelerator.architectures),
+            remedy="leave the host out with --limit",
+        )
+
+
+def resources(
+    model: Model,
+    placement: Placement,
+    runtime: Runtime,
+    settings: Settings,
+    observation: Observation,
+    have: DeploymentState | None,
+    steps: tuple[Step, ...],
+    needs_disk: int,
+) -> Iterator[Refusal]:
+    """Whether the host can take the steps: memory, disk, port, limits, tools."""
+    yield from _disk(observation, needs_disk)
+    yield from _port(settings, observation, have)
+    if any(step.id == "serving" for step in steps):
+        yield from _memory(model, placement, runtime, observation, have)
+    if observation.nofile_hard < runtime.min_nofile:
+        yield Refusal(
+            check="open files",
+            found=f"hard limit {observation.nofile_hard}",
+            wanted=f"at least {runtime.min_nofile}",
+            remedy=f"raise `nofile` for {observation.user} in /etc/security/limits.conf and log in again",
+        )
+    if not observation.tools.get("tar"):
+        yield Refusal(
+            check="tar", found="no tar", wanted="tar", remedy="install it with the distribution's package manager"
+        )
+
+
+def _memory(
+    model: Model, placement: Placement, runtime: Runtime, observation: Observation, have: DeploymentState | None
+) -> Iterator[Refusal]:
+    kv_cache = (placement.kv_cache_gib or 0) * 2**30
+    wanted = int(RAM_FACTOR * model.weights.size) + runtime.memory_bytes + kv_cache
+    # What serves now is stopped first, and gives its memory back.
+    available = observation.memory_available + (have.resident if have else 0)
+    if available < wanted:
+        parts = f"{RAM_FACTOR} × {gb(model.weights.size)} of weights"
+        parts += f" + {gb(runtime.memory_bytes)} engine" if runtime.memory_bytes else ""
+        parts += f" + {gb(kv_cache)} KV cache" if kv_cache else ""
+        yield Refusal(
+            check="memory",
+            found=f"{gb(available)} available of {gb(observation.memory_total)}",
+            wanted=f"{gb(wanted)} ({parts})",
+            remedy="stop what else uses memory on the host, or choose a smaller model",
+        )
+
+
+def _disk(observation: Observation, needs: int) -> Iterator[Refusal]:
+    place = observation.places.data
+    disk = observation.disks.get(place)
+    if disk is None or not disk.writable:
+        yield Refusal(
+            check="disk",
+            found=f"{place} cannot be written by {observation.user}",
+            wanted="a directory for engine and weights",
+            remedy="set deployer_data_dir to a directory of that account",
+        )
+    elif needs and disk.free < needs:
+        yield Refusal(
+            check="disk",
+            found=f"{gb(disk.free)} free for {place}",
+            wanted=f"{gb(needs)} for what has to be installed",
+            remedy="free some space, or set deployer_data_dir to a larger file system",
+        )
+
+
+def _port(settings: Settings, observation: Observation, have: DeploymentState | None) -> Iterator[Refusal]:
+    own = f"{observation.places.config}/{have.name}" if have else None
+    for listener in observation.listeners:
+        if listener.port != settings.port or (own and listener.config == own):
+            continue
+        if listener.config:
+            who = f"deployment {listener.config.rpartition('/')[2]} (pid {listener.pid})"
+        elif listener.pid:
+            who = f"{listener.name} (pid {listener.pid})"
+        else:
+            who = f"a program of another account (`ss -ltnp` as root names it), on {listener.address}"
+        yield Refusal(
+            check="port",
+            found=f"port {settings.port} is taken by {who}",
+            wanted="a free port",
+            remedy="stop that program, or set deployer_port to a free one",
+        )
+        return
+
+
+def listen(settings: Settings, address: str) -> Iterator[Refusal]:
+    """A loopback address on a remote host cannot be verified from here, nor used by anybody else."""
+    if address in LOOPBACK and not settings.is_local:
+        yield Refusal(
+            check="listen",
+            found=f"deployer_listen={address} on a remote host",
+            wanted="an address that the control node can reach",
+            remedy="leave deployer_listen out, or set it to 0.0.0.0 or an address of the host",
+        )
+
+
+def choose_python(runtime: Runtime, observation: Observation, settings: Settings) -> Python | Refusal:
+    """The interpreter that the engine is installed with."""
+    low, high = _version(runtime.python_min), _version(runtime.python_below)
+    fitting = [each for each in observation.pythons if low <= _version(each.version) < high]
+    for each in fitting:
+        if each.venv:
+            return each
+    if fitting:
+        minor = ".".join(fitting[0].version.split(".")[:2])
+        return Refusal(
+            check="python",
+            found=f"{fitting[0].path} {fitting[0].version} without its venv module",
+            wanted=f"Python {runtime.python_min} or newer, below {runtime.python_below}, with venv and ensurepip",
+            remedy=f"install its venv package (Debian, Ubuntu: python{minor}-venv)",
+        )
+    found = ", ".join(f"{each.path} {each.version}" for each in observation.pythons)
+    if settings.python and not found:
+        found = f"nothing that runs at {settings.python}"
+    return Refusal(
+        check="python",
+        found=found or "none",
+        wanted=f"Python {runtime.python_min} or newer, below {runtime.python_below}, for {runtime.title}",
+        remedy="install one beside it and set deployer_python to its path",
+    )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))

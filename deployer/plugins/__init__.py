@@ -1,0 +1,1 @@
+"""Ansible plugins: thin adapters over the packages beside this one."""

@@ -1,0 +1,33 @@
+"""Action plugin: one read-only round trip to the host, parsed into an observation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from deployer import observe
+from deployer.errors import DeployerError
+from deployer.observe import holder, settings
+from deployer.plugins import adapter
+
+
+class ActionModule(ActionBase):
+    """`settings`: the host's `deployer_*` variables. Returns `observation` and the checked `settings`."""
+
+    _requires_connection = True
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the probe."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        host = str(variables["inventory_hostname"])
+        try:
+            wanted = settings.parse(host, self._task.args["settings"])
+            catalog = adapter.load_catalog(wanted.catalog, variables)
+            raw = adapter.run_program(self, variables, observe.build(catalog, wanted), "probe")
+            observation = observe.parse(host, raw, catalog, wanted, holder.alive)
+        except DeployerError as error:
+            return result | adapter.failure(error)
+        facts = {"observation": observation.model_dump(mode="json"), "settings": wanted.model_dump(mode="json")}
+        return result | {"changed": False, "deployer": facts} | facts

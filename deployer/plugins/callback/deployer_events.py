@@ -1,0 +1,101 @@
+"""Callback plugin: every start and end of a task as a JSON line on the descriptor that DEPLOYER_EVENTS_FD names."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = r"""
+name: deployer_events
+type: aggregate
+short_description: JSON lines about tasks, for the deployer command
+description:
+  - Writes one JSON line for each start and end of a task on each host to an inherited file descriptor.
+  - Does nothing unless the environment variable C(DEPLOYER_EVENTS_FD) is set.
+"""
+
+KEPT = ("msg", "tail", "deployer", "deployer_error", "deployer_step", "cmd", "rc")
+TEXT_LIMIT = 8000
+
+
+class CallbackModule(CallbackBase):
+    """Writes events; says nothing on its own."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "deployer_events"
+    CALLBACK_NEEDS_ENABLED = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take the descriptor, if there is one."""
+        super().__init__(*args, **kwargs)
+        descriptor = os.environ.get("DEPLOYER_EVENTS_FD")
+        if descriptor is None:
+            self.disabled = True
+            return
+        self._stream = os.fdopen(int(descriptor), "w", encoding="utf-8", closefd=False)
+        self._begun: dict[tuple[str, str], float] = {}
+
+    def _emit(self, event: str, host: str, task: Any, **more: Any) -> None:
+        role = task._role.get_name() if task._role else ""
+        line = {
+            "event": event,
+            "time": round(time.time(), 3),
+            "host": host,
+            "role": role,
+            "task": task.get_name(),
+            **more,
+        }
+        try:
+            self._stream.write(json.dumps(line, default=str) + "\n")
+            self._stream.flush()
+        except OSError:
+            self.disabled = True
+
+    def v2_runner_on_start(self, host: Any, task: Any) -> None:
+        """A task begins on a host."""
+        self._begun[host.get_name(), task._uuid] = time.monotonic()
+        self._emit("start", host.get_name(), task)
+
+    def _ended(self, status: str, result: Any) -> None:
+        task, host = result.task, result.host.get_name()
+        begun = self._begun.pop((host, task._uuid), None)
+        values = result.result
+        kept = {key: _shortened(values[key]) for key in KEPT if key in values}
+        if status == "failed":
+            for key in ("stderr", "stdout", "module_stderr", "module_stdout", "exception"):
+                if values.get(key):
+                    kept.setdefault("tail", str(values[key])[-TEXT_LIMIT:])
+        if status == "ok" and values.get("changed"):
+            status = "changed"
+        seconds = 0.0 if begun is None else round(time.monotonic() - begun, 3)
+        self._emit("end", host, task, status=status, seconds=seconds, **kept)
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """A task is done."""
+        self._ended("ok", result)
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        """A task failed."""
+        self._ended("ignored" if ignore_errors else "failed", result)
+
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        """A task was skipped."""
+        self._ended("skipped", result)
+
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        """A host could not be reached."""
+        self._ended("unreachable", result)
+
+    def v2_runner_retry(self, result: Any) -> None:
+        """A task goes on for another round."""
+        values = result.result
+        self._emit("retry", result.host.get_name(), result.task, msg=_shortened(values.get("msg")))
+
+
+def _shortened(value: Any) -> Any:
+    return value[-TEXT_LIMIT:] if isinstance(value, str) else value

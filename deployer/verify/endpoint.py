@@ -1,0 +1,116 @@
+"""Asks an OpenAI-compatible endpoint for its models, a completion and a chat completion.
+
+Never sends `seed`: the engine of the 300I Duo may crash on it (S3-R34). `openai` is imported where it is used, since it
+costs half a second.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+PROMPT = "Hello"
+MAX_TOKENS = 16
+REQUEST_TIMEOUT_S = 120.0
+LIST_TIMEOUT_S = 5.0
+
+
+class Verdict(BaseModel):
+    """What an endpoint answered. Times are seconds, `tokens` those of the two completions together."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ok: bool
+    endpoint: str
+    model: str
+    problem: str = ""
+    completion: str = ""
+    chat: str = ""
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class WrongAnswerError(Exception):
+    """The endpoint answered, but not what it should."""
+
+
+def verify_endpoint(endpoint: str, model: str) -> Verdict:
+    """Ask for models, a completion and a chat completion at temperature 0."""
+    begin = time.monotonic()
+    try:
+        with _client(endpoint, REQUEST_TIMEOUT_S) as client:
+            _require_model(client, model)
+            completion, tokens = _completion(client, model)
+            chat, more = _chat(client, model)
+    except WrongAnswerError as error:
+        return Verdict(ok=False, endpoint=endpoint, model=model, problem=f"{endpoint}: {error}")
+    except Exception as error:
+        # The client raises a dozen kinds, of its own and of its transport; each means that the endpoint is not right.
+        problem = f"{endpoint}: {_cause(error)}"
+        return Verdict(ok=False, endpoint=endpoint, model=model, problem=problem)
+    return Verdict(
+        ok=True,
+        endpoint=endpoint,
+        model=model,
+        completion=completion,
+        chat=chat,
+        tokens=tokens + more,
+        seconds=round(time.monotonic() - begin, 2),
+    )
+
+
+def list_models(endpoint: str) -> list[str] | str:
+    """The names that an endpoint serves, or why it does not say; the cheap verify of `deployer status`."""
+    try:
+        with _client(endpoint, LIST_TIMEOUT_S) as client:
+            return [str(each.id) for each in client.models.list().data]
+    except Exception as error:
+        return _cause(error)
+
+
+def _client(endpoint: str, timeout_s: float) -> OpenAI:
+    from openai import DefaultHttpxClient, OpenAI
+
+    # trust_env=False: a proxy of the operator's shell does not stand between control node and host.
+    http = DefaultHttpxClient(trust_env=False, timeout=timeout_s)
+    return OpenAI(base_url=endpoint, api_key="none", max_retries=0, timeout=timeout_s, http_client=http)
+
+
+def _require_model(client: OpenAI, model: str) -> None:
+    names = [str(each.id) for each in client.models.list().data]
+    if model not in names:
+        raise WrongAnswerError(f"/v1/models names {', '.join(names) or 'no model'}, not {model}")
+
+
+def _completion(client: OpenAI, model: str) -> tuple[str, int]:
+    answer = client.completions.create(model=model, prompt=PROMPT, max_tokens=MAX_TOKENS, temperature=0)
+    tokens = answer.usage.completion_tokens if answer.usage else 0
+    if not answer.choices or tokens < 1:
+        raise WrongAnswerError("/v1/completions answered without tokens")
+    return answer.choices[0].text, tokens
+
+
+def _chat(client: OpenAI, model: str) -> tuple[str, int]:
+    answer = client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": PROMPT}],
+        max_tokens=MAX_TOKENS,
+        temperature=0,
+    )
+    tokens = answer.usage.completion_tokens if answer.usage else 0
+    if not answer.choices or tokens < 1:
+        raise WrongAnswerError("/v1/chat/completions answered without tokens")
+    return answer.choices[0].message.content or "", tokens
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason, in one line: `Connection error.` alone tells nobody anything."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
