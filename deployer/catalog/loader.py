@@ -119,16 +119,17 @@ def overlay_directories(inventory: str | None, chosen: str | None) -> list[Path]
 
 
 def _entries(directories: list[Path], section: str, kind: type[EntryType]) -> dict[str, EntryType]:
-    merged: dict[str, tuple[dict[str, Any], list[yamlfile.YamlFile]]] = {}
+    merged: dict[str, dict[str, Any]] = {}
+    written: dict[str, list[yamlfile.YamlFile]] = {}
     for directory in directories:
         for path in sorted((directory / section).glob("*.y*ml")):
             for file in _documents(yamlfile.read(path), section):
                 name = file.data.get("name", path.stem)
                 if not isinstance(name, str):
                     raise CatalogError(f"{path}:{file.line(('name',))}: name: must be text")
-                before, earlier = merged.get(name, ({}, []))
-                merged[name] = (_merge(before, {"name": name} | file.data), [*earlier, file])
-    return {name: _validate(kind, data, files) for name, (data, files) in merged.items()}
+                merged[name] = _merge(merged.get(name, {}), {"name": name} | file.data)
+                written.setdefault(name, []).append(file)
+    return {name: _validate(kind, data, written[name]) for name, data in merged.items()}
 
 
 def _documents(file: yamlfile.YamlFile, section: str) -> list[yamlfile.YamlFile]:
