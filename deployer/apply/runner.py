@@ -138,7 +138,7 @@ def _interrupts_end(child: subprocess.Popen[bytes]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         end(child)
-        raise RunInterruptedError("interrupted") from None
+        raise RunInterruptedError("interrupted", "the same command goes on from here") from None
 
 
 def end(child: subprocess.Popen[bytes]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from deployer import __version__
-from deployer.errors import DeployerError, ExitStatus
+from deployer.errors import DeployerError, ExitStatus, RunInterruptedError
 
 VERBS = {
     "up": "Make hosts serve a model, and verify it",
@@ -80,7 +80,7 @@ def main() -> NoReturn:
             error.show()
         status = ExitStatus.USAGE
     except (click.Abort, KeyboardInterrupt):
-        _report(DeployerError("interrupted"), json_wanted, "interrupted")
+        _report(RunInterruptedError("interrupted"), json_wanted)
         status = ExitStatus.INTERRUPTED
     except DeployerError as error:
         _report(error, json_wanted)
@@ -108,7 +108,7 @@ def _interrupt(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _report(error: Exception, as_json: bool, word: str = "error") -> None:
+def _report(error: Exception, as_json: bool) -> None:
     """One line for an error that a user can mend; a trace and how to report it for one of our own."""
     known = isinstance(error, DeployerError)
     message = error.message if isinstance(error, DeployerError) else f"{type(error).__name__}: {error}"
@@ -119,13 +119,9 @@ def _report(error: Exception, as_json: bool, word: str = "error") -> None:
         import json
 
         status = int(error.exit_status) if isinstance(error, DeployerError) else 1
-        status = int(ExitStatus.INTERRUPTED) if word == "interrupted" else status
         click.echo(json.dumps({"error": {"message": message, "remedy": remedy}, "exit_status": status}))
     if not known:
         click.echo("".join(traceback.format_exception(error)), err=True)
-    if word == "interrupted":
-        click.echo("deployer: interrupted", err=True)
-        return
     click.echo(f"deployer: {message}", err=True)
     if remedy:
         click.echo(f"  → {remedy}", err=True)

@@ -17,8 +17,8 @@ from deployer.cli.console import duration, progress_console
 from deployer.plan import HostPlan
 from deployer.plan.preflight import gb
 
-MARKS = {"wait": "·", "run": "…", "ok": "✓", "failed": "✗", "unreachable": "✗"}
-STYLES = {"wait": "dim", "run": "yellow", "ok": "green", "failed": "red", "unreachable": "red"}
+MARKS = {"wait": "·", "run": "…", "ok": "✓", "failed": "✗", "unreachable": "✗", "interrupted": "✗"}
+STYLES = {"wait": "dim", "run": "yellow", "ok": "green", "failed": "red", "unreachable": "red", "interrupted": "red"}
 TITLES = {"observe": "Looking at the hosts", "apply": "Taking the steps", "verify": "Asking for a completion"}
 
 
@@ -28,8 +28,8 @@ class View(Protocol):
     def event(self, event: Event) -> None:
         """Something happened."""
 
-    def close(self) -> None:
-        """The stage is over."""
+    def close(self, ended: str) -> None:
+        """The stage is over: `ok`, or `interrupted` with what still ran."""
 
 
 class Display:
@@ -48,10 +48,12 @@ class Display:
             return
         live = self.console.is_terminal and not self.console.is_dumb_terminal
         self._view = _LiveView(self, name, hosts, plans or {}) if live else _LineView(self, name, hosts, plans or {})
+        ended = "interrupted"
         try:
             yield
+            ended = "ok"
         finally:
-            self._view.close()
+            self._view.close(ended)
             self._view = None
 
     def event(self, event: Event) -> None:
@@ -70,6 +72,7 @@ class _Step:
     state: str = "wait"
     begun: float = 0.0
     ended: float = 0.0
+    reason: str = ""
     now: str = ""
     estimate_s: int = 0
     size: int = 0
@@ -90,7 +93,7 @@ class _Board:
         for host in hosts:
             plan = plans.get(host)
             board.steps[host] = (
-                {step.id: _Step(estimate_s=step.estimate_s, size=step.size) for step in plan.steps}
+                {step.id: _Step(reason=step.reason, estimate_s=step.estimate_s, size=step.size) for step in plan.steps}
                 if plan
                 else {name: _Step("run", time.monotonic())}
             )
@@ -130,9 +133,9 @@ class _Board:
         steps[name].state, steps[name].ended = state, time.monotonic()
         return name, steps[name]
 
-    def close(self) -> None:
+    def close(self, ended: str) -> None:
         for steps in self.steps.values():
-            self._finish(steps, "ok")
+            self._finish(steps, ended)
 
 
 class _LineView:
@@ -158,18 +161,19 @@ class _LineView:
         name, step, what = told
         if what == "run":
             size = f", {gb(step.size)}" if step.size else ""
-            self._display.say(f"  {event.host}  {name}: {event.task} (≈ {duration(step.estimate_s)}{size})")
+            self._display.say(f"  {event.host}  {name}: {step.reason} (≈ {duration(step.estimate_s)}{size})")
         elif what == "retry":
             self._display.say(f"  {event.host}  {name}: {duration(step.elapsed())}, {step.now}")
         elif what != "ok":
             self._display.say(f"  {event.host}  {name}: {what} after {duration(step.elapsed())}")
 
-    def close(self) -> None:
+    def close(self, ended: str) -> None:
+        word = "done in" if ended == "ok" else f"{ended} after"
         for host, steps in self._board.steps.items():
             for name, step in steps.items():
                 if step.state == "run" and self._plans:
-                    self._display.say(f"  {host}  {name}: done in {duration(step.elapsed())}")
-        self._board.close()
+                    self._display.say(f"  {host}  {name}: {word} {duration(step.elapsed())}")
+        self._board.close(ended)
 
 
 class _LiveView:
@@ -185,8 +189,8 @@ class _LiveView:
     def event(self, event: Event) -> None:
         self._board.update(event)
 
-    def close(self) -> None:
-        self._board.close()
+    def close(self, ended: str) -> None:
+        self._board.close(ended)
         self._live.stop()
 
     def _table(self) -> Table:
@@ -196,7 +200,7 @@ class _LiveView:
         rows = [(host, name, step) for host, steps in self._board.steps.items() for name, step in steps.items()]
         # What runs or failed first, where the screen is too short for all.
         if len(rows) > self._room:
-            rows.sort(key=lambda row: ("failed", "unreachable", "run", "wait", "ok").index(row[2].state))
+            rows.sort(key=lambda row: ("failed", "unreachable", "interrupted", "run", "wait", "ok").index(row[2].state))
         for host, name, step in rows[: self._room]:
             style = STYLES[step.state]
             about = " ".join(

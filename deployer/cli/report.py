@@ -21,7 +21,7 @@ STYLES = {
     "unreachable": "red",
     "unhealthy": "red",
 }
-TAIL_LINES = 15
+TAIL_LINES = 10
 
 
 def print_plan(console: Console, hosts: Mapping[str, HostState]) -> None:

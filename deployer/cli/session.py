@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,9 +16,10 @@ from deployer import plan as planning
 from deployer import verify
 from deployer.apply import AnsibleOptions, Event, Runner, inventory
 from deployer.cli.options import HostOptions
+from deployer.cli.parallel import in_parallel
 from deployer.cli.progress import Display
 from deployer.cli.secrets import Secrets
-from deployer.errors import ExitStatus, InventoryError, SettingsError, UsageError, worst
+from deployer.errors import ExitStatus, InventoryError, RunInterruptedError, SettingsError, UsageError, worst
 from deployer.observe import Observation, Settings, holder
 from deployer.plan import HostPlan, Plan, Refusal
 from deployer.runs import Record, open_record
@@ -34,7 +35,6 @@ EXIT: dict[Status, ExitStatus] = {
     "failed": ExitStatus.FAILED,
     "unhealthy": ExitStatus.UNHEALTHY,
 }
-VERIFY_THREADS = 16
 
 
 @dataclass
@@ -113,10 +113,11 @@ class Session:
         words = self.runner.line("observe.yml", self._variables(extra or {}))
         with self.display.stage("observe", hosts):
             self.runner.run(words, self._observed)
+        self._require_options()
         for state in self.hosts.values():
             if state.observation is None and state.problem is None:
                 state.status = "failed"
-                state.problem = Problem("observe", "", f"Ansible ended without an observation; see {self.record.log}")
+                state.problem = Problem("observe", "", "Ansible ended without an observation", self._log_end())
         self._require_settings()
 
     def _observed(self, event: Event) -> None:
@@ -129,6 +130,12 @@ class Session:
         elif event.deployer and "observation" in event.deployer:
             state.observation = Observation.model_validate(event.deployer["observation"])
             state.settings = Settings.model_validate(event.deployer["settings"])
+
+    def _require_options(self) -> None:
+        """Words after `--` that Ansible does not know are the user's to correct."""
+        complaint = re.search(r"^ansible-playbook: error: (.+)", self._log_end(), re.MULTILINE)
+        if complaint and not any(state.observation for state in self.hosts.values()):
+            raise UsageError(f"ansible-playbook: {complaint[1]}", "correct what stands after `--`")
 
     def _require_settings(self) -> None:
         """An inventory variable that cannot be is an error of the whole run: nobody knows what was meant."""
@@ -203,16 +210,24 @@ class Session:
         """Take the steps; each host ends with its own status."""
         pending = self.pending()
         plans = {state.host: state.plan for state in pending if state.plan}
-        with self.display.stage("apply", list(plans), plans):
-            status = self.runner.run(words, self._applied)
+        try:
+            with self.display.stage("apply", list(plans), plans):
+                status = self.runner.run(words, self._applied)
+        except RunInterruptedError as error:
+            done = [f"{state.host}: {self._done(state)}" for state in pending]
+            raise RunInterruptedError(f"interrupted; done so far: {'; '.join(done)}", error.remedy) from error
         if status != 0 and not any(state.problem for state in self.hosts.values()):
             for state in pending:
                 state.status = "failed"
-                message = f"ansible-playbook ended with status {status}; see {self.record.log}"
+                message = f"ansible-playbook ended with status {status}"
                 state.problem = Problem("ansible", "", message, self._log_end())
 
+    def _done(self, state: HostState) -> str:
+        """The steps that were finished: the last one that began was not."""
+        return ", ".join(list(state.ran)[:-1]) or "nothing"
+
     def _log_end(self) -> str:
-        return self.record.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        return self.record.log.read_text(encoding="utf-8", errors="replace")[-6000:]
 
     def _applied(self, event: Event) -> None:
         self.display.event(event)
@@ -234,11 +249,8 @@ class Session:
     def verify(self) -> None:
         """Ask every endpoint that should serve, those that needed nothing too."""
         serving = [s for s in self.hosts.values() if s.status == "planned" and s.plan and s.plan.spec]
-        with (
-            self.display.stage("verify", [state.host for state in serving]),
-            ThreadPoolExecutor(VERIFY_THREADS) as pool,
-        ):
-            for state, verdict in zip(serving, pool.map(_verify, serving), strict=True):
+        with self.display.stage("verify", [state.host for state in serving]):
+            for state, verdict in zip(serving, in_parallel(_verify, serving), strict=True):
                 state.verdict = verdict
                 state.status = "verified" if verdict.ok else "unhealthy"
                 if not verdict.ok:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import click
@@ -13,6 +12,7 @@ from deployer import verify
 from deployer.cli import report
 from deployer.cli.console import duration, print_json, result_console
 from deployer.cli.options import HostCommand, HostOptions, host_options
+from deployer.cli.parallel import in_parallel
 from deployer.cli.session import HostState, open_session, select_hosts
 from deployer.errors import ExitStatus, worst
 from deployer.observe.observation import DeploymentState
@@ -35,8 +35,7 @@ def command(options: HostOptions) -> int:
     with open_session(options, keep_record=False) as session:
         session.observe(hosts)
         found = [(state, each) for state in session.hosts.values() for each in _deployments(state, options)]
-        with ThreadPoolExecutor(16) as pool:
-            served = list(pool.map(_ask, [each for _, each in found]))
+        served = in_parallel(_ask, [each for _, each in found])
         answers = {(state.host, each.name): names for (state, each), names in zip(found, served, strict=True)}
         healthy = all(each.model in names for (_, each), names in zip(found, served, strict=True))
         status = worst([session.exit_status(), ExitStatus.OK if healthy else ExitStatus.UNHEALTHY])

@@ -47,7 +47,7 @@ class CallbackModule(CallbackBase):
             "time": round(time.time(), 3),
             "host": host,
             "role": role,
-            "task": task.get_name(),
+            "task": task.get_name().removeprefix(f"{role} : "),
             **more,
         }
         try:

@@ -105,7 +105,7 @@ def main():
         time.sleep(0.3)
     module.exit_json(
         changed=False, ready=False, dead=False, pid=pid, tail=tail(arguments["log"]),
-        msg="the engine (pid %s) is alive but does not answer %s yet" % (pid, arguments["health_url"]),
+        msg="pid %s is alive and does not answer %s yet" % (pid, arguments["health_url"]),
     )  # fmt: skip
 
 
