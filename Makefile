@@ -40,7 +40,7 @@ test-unit: install-test
 	$(BIN)/python -m pytest tests/unit
 
 test-roles: install-test
-	$(BIN)/python -m pytest tests/roles
+	$(BIN)/python -m pytest tests/roles tests/cli
 
 test-e2e: install-test
 	$(BIN)/python -m pytest tests/e2e

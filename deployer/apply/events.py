@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -18,6 +19,7 @@ class Event(BaseModel):
     host: str
     role: str
     task: str
+    tags: tuple[str, ...] = ()
     status: str = ""
     seconds: float = 0.0
     msg: Any = ""
@@ -30,6 +32,10 @@ class Event(BaseModel):
     def failed(self) -> bool:
         """Whether this ends the host's run."""
         return self.event == "end" and self.status in ("failed", "unreachable")
+
+    def step(self, steps: Collection[str]) -> str | None:
+        """Which of the plan's steps the task belongs to: a step's id is the name of its role, or a tag within one."""
+        return next((name for name in (self.role, *self.tags) if name in steps), None)
 
     @property
     def message(self) -> str:

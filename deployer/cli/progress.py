@@ -102,9 +102,7 @@ class _Board:
     def update(self, event: Event) -> tuple[str, _Step, str] | None:
         """Take an event in; returns the step's name, the step and what became of it, where that is worth a line."""
         steps = self.steps.get(event.host, {})
-        name = (
-            event.role if event.role in steps else "remove" if event.role == "teardown" and "remove" in steps else None
-        )
+        name = event.step(steps)
         ended = None
         if event.event == "start" and name != self._running(steps):
             ended = self._finish(steps, "ok")

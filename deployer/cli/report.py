@@ -50,11 +50,13 @@ def print_plan(console: Console, hosts: Mapping[str, HostState]) -> None:
             shown = Text("")
         if not plan.steps and not plan.refused and not plan.satisfied:
             table.add_row(shown, "", Text("nothing to do", "dim"), "")
-    console.print(table)
-    _print_refusals(console, hosts)
+    if table.row_count:
+        console.print(table)
+    print_refusals(console, hosts)
 
 
-def _print_refusals(console: Console, hosts: Mapping[str, HostState]) -> None:
+def print_refusals(console: Console, hosts: Mapping[str, HostState]) -> None:
+    """Of each check that says no: what it found, what it wants, what would help."""
     for host, state in hosts.items():
         for refusal in state.plan.refused if state.plan else ():
             console.print(Text.assemble((f"{host} refused: ", "red"), f"{refusal.check}: found {refusal.found}"))
@@ -87,7 +89,7 @@ def print_failures(session: Session, hosts: Iterable[HostState], resume: str) ->
             console.print(Text(f"  → {problem.remedy}"), soft_wrap=True)
     if failed or any(state.status == "refused" for state in session.hosts.values()):
         console.print()
-        if session.record.directory.is_dir():
+        if session.keeps_record:
             console.print(Text(f"record: {session.record.directory}"), soft_wrap=True)
         console.print(Text(f"again:  {resume}"), soft_wrap=True)
 

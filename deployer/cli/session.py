@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -35,6 +35,7 @@ EXIT: dict[Status, ExitStatus] = {
     "failed": ExitStatus.FAILED,
     "unhealthy": ExitStatus.UNHEALTHY,
 }
+LOG_CHARS = 6000
 
 
 @dataclass
@@ -100,9 +101,11 @@ class HostState:
 class Session:
     """The stages, one method each. Use `open_session`."""
 
-    def __init__(self, options: HostOptions, catalog: catalogs.Catalog, runner: Runner, display: Display) -> None:
+    def __init__(
+        self, options: HostOptions, catalog: catalogs.Catalog, runner: Runner, display: Display, keeps_record: bool
+    ) -> None:
         self.options, self.catalog, self.runner, self.display = options, catalog, runner, display
-        self.record = runner.record
+        self.record, self.keeps_record = runner.record, keeps_record
         self.hosts: dict[str, HostState] = {}
 
     # observe
@@ -115,7 +118,7 @@ class Session:
             self.runner.run(words, self._observed)
         self._require_options()
         for state in self.hosts.values():
-            if state.observation is None and state.problem is None:
+            if state.observation is None and state.problem is None and state.plan is None:
                 state.status = "failed"
                 state.problem = Problem("observe", "", "Ansible ended without an observation", self._log_end())
         self._require_settings()
@@ -133,7 +136,7 @@ class Session:
 
     def _require_options(self) -> None:
         """Words after `--` that Ansible does not know are the user's to correct."""
-        complaint = re.search(r"^ansible-playbook: error: (.+)", self._log_end(), re.MULTILINE)
+        complaint = re.search(r"^ansible-playbook: error: (.+)", self._log()[:LOG_CHARS], re.MULTILINE)
         if complaint and not any(state.observation for state in self.hosts.values()):
             raise UsageError(f"ansible-playbook: {complaint[1]}", "correct what stands after `--`")
 
@@ -227,15 +230,17 @@ class Session:
         return ", ".join(list(state.ran)[:-1]) or "nothing"
 
     def _log_end(self) -> str:
-        return self.record.log.read_text(encoding="utf-8", errors="replace")[-6000:]
+        return self._log()[-LOG_CHARS:]
+
+    def _log(self) -> str:
+        return self.record.log.read_text(encoding="utf-8", errors="replace")
 
     def _applied(self, event: Event) -> None:
         self.display.event(event)
         state = self.hosts.get(event.host)
         if state is None or event.event != "end":
             return
-        steps = {step.id for step in state.plan.steps} if state.plan else set()
-        step = step_of(event, steps)
+        step = event.step([each.id for each in state.plan.steps] if state.plan else [])
         if step:
             ran = state.ran.setdefault(step, Ran(step))
             ran.seconds += event.seconds
@@ -270,6 +275,10 @@ class Session:
         if error.get("exit_status") == ExitStatus.USAGE:
             state.problem = Problem("settings", event.task, error["message"], remedy=error["remedy"])
             return
+        if error.get("refusal"):
+            state.status = "refused"
+            state.plan = HostPlan(accelerator="unknown", refused=(Refusal(**error["refusal"]),))
+            return
         command = getattr(event, "cmd", "")
         state.problem = Problem(
             step=event.deployer_step or step or event.role or "ansible",
@@ -300,11 +309,6 @@ def _verify(state: HostState) -> verify.Verdict:
     return verify.verify_endpoint(state.plan.spec.serving.endpoint, state.plan.spec.served_name)
 
 
-def step_of(event: Event, steps: Iterable[str]) -> str | None:
-    """The plan's step that a task belongs to: the step's id is the name of its role."""
-    return event.role if event.role in steps else None
-
-
 @contextmanager
 def open_session(options: HostOptions, keep_record: bool) -> Iterator[Session]:
     """Check options, catalog and inventory, open a record, yield a session; a mere look leaves no record."""
@@ -328,7 +332,7 @@ def open_session(options: HostOptions, keep_record: bool) -> Iterator[Session]:
         )
         record = open_record(options.verb)
         runner = Runner(ansible, record, shlex.join(["deployer", *sys.argv[1:2]]))
-        session = Session(options, catalog, runner, Display(options.as_json))
+        session = Session(options, catalog, runner, Display(options.as_json), keep_record)
         begin = time.time()
         outcome = "internal error"
         try:

@@ -4,6 +4,6 @@ from deployer.observe.observation import Lock, Observation
 from deployer.observe.parse import parse
 from deployer.observe.request import build
 from deployer.observe.settings import Settings
-from deployer.observe.transport import ProbeError, pack, unpack
+from deployer.observe.transport import ProbeError, ProbeRefusedError, pack, unpack
 
-__all__ = ["Lock", "Observation", "ProbeError", "Settings", "build", "pack", "parse", "unpack"]
+__all__ = ["Lock", "Observation", "ProbeError", "ProbeRefusedError", "Settings", "build", "pack", "parse", "unpack"]

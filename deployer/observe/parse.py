@@ -23,7 +23,7 @@ from deployer.observe.observation import (
     Python,
 )
 from deployer.observe.settings import Settings
-from deployer.observe.transport import MIN_PYTHON, ProbeError
+from deployer.observe.transport import ProbeError, too_old
 
 Raw = Mapping[str, Any]
 
@@ -37,11 +37,7 @@ def parse(
 ) -> Observation:
     """Read one host's answer; `ProbeError` where it is no answer at all."""
     if "python_too_old" in raw:
-        raise ProbeError(
-            f"Python {raw['python_too_old']} ({raw.get('executable')}) is too old: "
-            f"{MIN_PYTHON[0]}.{MIN_PYTHON[1]} or newer is needed",
-            "install a newer Python beside it, or set ansible_python_interpreter to one",
-        )
+        raise too_old(str(raw["python_too_old"]), str(raw.get("executable")))
     try:
         return _parse(host, raw, catalog, settings, lock_alive)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ValidationError) as error:

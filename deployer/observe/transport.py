@@ -12,10 +12,11 @@ import zlib
 from importlib import resources
 from typing import Any
 
-from deployer.errors import DeployerError
+from deployer.errors import DeployerError, ExitStatus
 from deployer.observe import probe
 
 MIN_PYTHON = (3, 8)
+WANTED_PYTHON = f"Python {MIN_PYTHON[0]}.{MIN_PYTHON[1]} or newer"
 MAX_ANSWER = 64 * 1024 * 1024
 
 # Parsed by any Python since 2.6, so that an old one can still say how old it is.
@@ -36,6 +37,26 @@ _CANDIDATES = " ".join(
 
 class ProbeError(DeployerError):
     """A host was reached, but the probe did not answer as it should."""
+
+
+class ProbeRefusedError(ProbeError):
+    """A host was reached, and lacks what even looking at it needs."""
+
+    exit_status = ExitStatus.REFUSED
+
+    def __init__(self, check: str, found: str, wanted: str, remedy: str) -> None:
+        super().__init__(f"{check}: found {found}, wanted {wanted}", remedy)
+        self.refusal = {"check": check, "found": found, "wanted": wanted, "remedy": remedy}
+
+
+def too_old(version: str, executable: str) -> ProbeRefusedError:
+    """The host's Python cannot run the probe."""
+    return ProbeRefusedError(
+        "python",
+        f"{executable} {version}",
+        WANTED_PYTHON,
+        "install a newer Python beside it, or set ansible_python_interpreter to one",
+    )
 
 
 def pack(request: dict[str, Any], interpreter: str = "", program: str = "probe") -> str:
@@ -64,10 +85,7 @@ def unpack(rc: int, stdout: str, stderr: str) -> dict[str, Any]:
     body, end, _ = rest.rpartition(probe.END)
     if not begin or not end:
         if rc == 127 and "no Python" in stderr:
-            raise ProbeError(
-                "no Python on the host",
-                f"install Python {MIN_PYTHON[0]}.{MIN_PYTHON[1]} or newer, or set ansible_python_interpreter",
-            )
+            raise ProbeRefusedError("python", "none", WANTED_PYTHON, "install one, or set ansible_python_interpreter")
         last = (stderr.strip() or stdout.strip() or "no output").splitlines()[-1]
         raise ProbeError(f"the probe ended with status {rc}: {last[:300]}")
     try:

@@ -20,6 +20,7 @@ class Removal(Planned):
     unit_name: str
     pid_file: str
     paths: tuple[str, ...]
+    staged: tuple[str, ...]
     empty_dirs: tuple[str, ...]
 
 
@@ -29,7 +30,11 @@ def plan_removal(
     """The steps of `down` on one host, and the paths it may remove; no steps where nothing is there."""
     have = observation.deployments.get(deployment)
     data, config = observation.places.data, observation.places.config
-    removal_paths: list[str] = []
+    # The record says where things are, and could say anything: only the place where we put a unit is taken from it.
+    unit = f"{observation.unit_dir}/deployer-{deployment}.service"
+    unit = unit if have and have.unit == unit else ""
+    own: list[str] = []
+    staged: list[str] = []
     steps: list[Step] = []
     if have:
         count = len(have.strays) + bool(have.process)
@@ -39,21 +44,20 @@ def plan_removal(
                 Step(id="stop", reason=f"{reason} → stop", interrupts_serving=bool(have.process), estimate_s=10)
             )
         own = [f"{config}/{deployment}", f"{data}/deployments/{deployment}"]
-        own += [have.unit] if have.unit else []
+        own += [unit] if unit else []
         steps.append(Step(id="remove", reason=f"files of {deployment} → remove {', '.join(own)}", estimate_s=1))
-        removal_paths += own
     if purge:
         staged = list(_purge(catalog, settings, observation, deployment, have))
         if staged:
             steps.append(Step(id="purge", reason=f"staged artefacts → remove {', '.join(staged)}", estimate_s=5))
-            removal_paths += staged
     removal = Removal(
         deployment=deployment,
         config_dir=f"{config}/{deployment}",
-        unit=have.unit if have else "",
+        unit=unit,
         unit_name=f"deployer-{deployment}.service",
         pid_file=f"{data}/deployments/{deployment}/serve.pid",
-        paths=tuple(removal_paths),
+        paths=tuple(own),
+        staged=tuple(staged),
         empty_dirs=(f"{data}/deployments", f"{data}/artefacts", f"{data}/engines", data, config),
     )
     return HostPlan(accelerator=observation.accelerator, steps=tuple(steps)), removal

@@ -20,6 +20,7 @@ def failure(error: DeployerError) -> dict[str, Any]:
             "message": error.message,
             "remedy": error.remedy,
             "exit_status": int(error.exit_status),
+            "refusal": error.refusal if isinstance(error, observe.ProbeRefusedError) else None,
         },
     }
 

@@ -47,6 +47,7 @@ class CallbackModule(CallbackBase):
             "time": round(time.time(), 3),
             "host": host,
             "role": role,
+            "tags": list(task.tags),
             "task": task.get_name().removeprefix(f"{role} : "),
             **more,
         }
@@ -68,7 +69,7 @@ class CallbackModule(CallbackBase):
         kept = {key: _shortened(values[key]) for key in KEPT if key in values}
         if status == "failed":
             for key in ("stderr", "stdout", "module_stderr", "module_stdout", "exception"):
-                if values.get(key):
+                if values.get(key) and not str(values[key]).startswith("(traceback unavailable"):
                     kept.setdefault("tail", str(values[key])[-TEXT_LIMIT:])
         if status == "ok" and values.get("changed"):
             status = "changed"

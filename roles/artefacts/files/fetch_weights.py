@@ -1,4 +1,4 @@
-"""Download a model's weights: first argument the directory, second the sources as JSON, tried in their order.
+"""Download a model's weights: directory, sources as JSON, and the kinds of hubs to try, in their order, as JSON.
 
 Runs in the engine's virtual environment. Both clients resume what an earlier run left in the directory, and both check
 what they download; the deployer's stamp comes afterwards.
@@ -31,8 +31,9 @@ HUBS = {"huggingface": from_huggingface, "modelscope": from_modelscope}
 
 def main() -> int:
     """Try the sources in their order."""
-    directory, sources = Path(sys.argv[1]), json.loads(sys.argv[2])
+    directory, sources, hubs = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
     directory.mkdir(parents=True, exist_ok=True)
+    sources = [source for hub in hubs for source in sources if source["kind"] == hub]
     problems = []
     for source in sources:
         try:

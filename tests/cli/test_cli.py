@@ -1,0 +1,214 @@
+"""Wrong input at the command line: one clear line, the right exit status, and no host touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+LOCAL = "localhost ansible_connection=local deployer_port=8997\n"
+
+
+def deployer(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The installed command, in a home of its own, without a terminal."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "XDG_", "DEPLOYER_"))}
+    return subprocess.run(
+        [str(BIN / "deployer"), *words],
+        env=kept | {"HOME": str(home)} | environment,
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with an inventory of this machine."""
+    (tmp_path / "hosts.ini").write_text(LOCAL)
+    return tmp_path
+
+
+UP = ["up", "-i", "hosts.ini", "-m", "tiny-qwen2", "--yes"]
+WRONG: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
+    # name: files, command line, parts of what is said
+    "unknown model": (
+        {},
+        ["up", "-i", "hosts.ini", "-m", "tiny-qwn", "--yes"],
+        ["unknown model 'tiny-qwn'", "tiny-qwen2?"],
+    ),
+    "no model": ({}, ["up", "-i", "hosts.ini", "--yes"], ["which model?", "deployer models"]),
+    "no roles yet": (
+        {},
+        ["plan", "-i", "hosts.ini", "-m", "qwen2.5-14b"],
+        ["ascend-310p", "no roles yet", "tiny-qwen2"],
+    ),
+    "no inventory": ({}, ["up", "-m", "tiny-qwen2", "--yes"], ["--inventory"]),
+    "inventory missing": ({}, ["up", "-i", "none.ini", "-m", "tiny-qwen2"], ["none.ini does not exist"]),
+    "inventory empty": ({"e.ini": ""}, ["plan", "-i", "e.ini", "-m", "tiny-qwen2"], ["e.ini: the inventory is empty"]),
+    "inventory without hosts": ({"e.ini": "[gpu]\n"}, ["plan", "-i", "e.ini", "-m", "tiny-qwen2"], ["no hosts"]),
+    "inventory unparsable": ({"b.ini": "[a\nx=\n"}, ["plan", "-i", "b.ini", "-m", "tiny-qwen2"], ["b.ini", "1"]),
+    "host twice": (
+        {"t.ini": "[a]\nx ansible_host=10.0.0.1\n[b]\nx ansible_host=10.0.0.2\n"},
+        ["plan", "-i", "t.ini", "-m", "tiny-qwen2"],
+        ["host x is there under different addresses: 10.0.0.1, 10.0.0.2"],
+    ),
+    "limit empty": ({}, [*UP, "--limit", ""], ["--limit is empty"]),
+    "limit blank": ({}, [*UP, "--limit", " "], ["--limit is empty"]),
+    "limit matches nothing": ({}, [*UP, "--limit", "nobody"], ["'nobody' matches no host", "localhost"]),
+    "overlay wrong": (
+        {"catalog/models/tiny.yml": "name: tiny-qwen2\nwieghts: 3\n"},
+        UP,
+        ["catalog/models/tiny.yml:2: wieghts: unknown field"],
+    ),
+    "catalog directory missing": ({}, [*UP, "--catalog", "none"], ["catalog directory none does not exist"]),
+    "variable wrong": ({}, [*UP, "-e", "deployer_port=0"], ["deployer_port='0'"]),
+    "variable hostile": ({}, [*UP, "-e", "deployer_data_dir='/tmp/x; touch y'"], ["deployer_data_dir"]),
+    "option unknown": ({}, [*UP, "--foo"], ["--foo"]),
+    "argument unknown": ({}, [*UP, "foo"], ["foo"]),
+    "Ansible's option unknown": ({}, [*UP, "--", "--foo"], ["unrecognized arguments: --foo"]),
+    "verb unknown": ({}, ["upp"], ["upp"]),
+    "host unknown": ({}, ["logs", "-i", "hosts.ini", "nobody"], ["no host 'nobody'", "localhost"]),
+    "nobody to ask": ({}, UP[:-1], ["no terminal to ask on", "--yes"]),
+    "nothing to restart": ({}, ["restart", "-i", "hosts.ini", "--yes"], ["nothing is deployed"]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_is_one_clear_line_and_status_2(name: str, home: Path) -> None:
+    files, words, parts = WRONG[name]
+    for path, content in files.items():
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).write_text(content)
+    done = deployer(home, *words)
+    assert done.returncode == 2, done.stdout + done.stderr
+    for part in parts:
+        assert part in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (home / ".local/share").exists()
+    assert not (home / "y").exists()
+
+
+def test_errors_are_json_under_json(home: Path) -> None:
+    done = deployer(home, "up", "-i", "hosts.ini", "-m", "nope", "--json")
+    document = json.loads(done.stdout)
+    assert document["exit_status"] == done.returncode == 2
+    assert "unknown model" in document["error"]["message"]
+
+
+def test_unwritable_state_directory(home: Path) -> None:
+    (home / "file").write_text("")
+    done = deployer(home, *UP, DEPLOYER_STATE_DIR=str(home / "file" / "state"))
+    assert done.returncode == 2
+    assert "state directory cannot be written" in done.stderr
+    assert "DEPLOYER_STATE_DIR" in done.stderr
+
+
+def test_missing_ansible_playbook(home: Path) -> None:
+    """The package without Ansible's program beside it, as a broken installation leaves it."""
+    program = home / "bin" / "python"
+    program.parent.mkdir()
+    program.symlink_to(Path(sys.executable).resolve())
+    packages = next(Path(sys.executable).parent.parent.glob("lib/python3*/site-packages"))
+    paths = f"{packages}{os.pathsep}{Path(__file__).resolve().parents[2]}"
+    done = subprocess.run(
+        [str(program), "-m", "deployer", *UP],
+        env={"HOME": str(home), "PATH": str(program.parent), "PYTHONPATH": paths},
+        cwd=home, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "ansible-playbook is not installed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("check", "variables", "found"),
+    [
+        ("weights", {"deployer_weights_dir": "{home}/none"}, "does not exist"),
+        ("weights", {"deployer_weights_dir": "{home}/bad"}, "config.json is no JSON"),
+        ("accelerator", {"accelerator": "ascend-310p"}, "none on the PCI bus"),
+        ("python", {"deployer_python": "/nowhere/python3"}, "nothing that runs at /nowhere/python3"),
+    ],
+)
+def test_preflight_refuses_with_status_3(check: str, variables: dict[str, str], found: str, home: Path) -> None:
+    (home / "bad").mkdir()
+    (home / "bad" / "config.json").write_text("{")
+    values = {name: value.replace("{home}", str(home)) for name, value in variables.items()}
+    done = deployer(home, *UP, "--json", "-e", json.dumps(values))
+    document = json.loads(done.stdout)
+    assert done.returncode == document["exit_status"] == 3, done.stdout
+    refusals = [each for each in document["hosts"]["localhost"]["refused"] if each["check"] == check]
+    assert any(found in each["found"] for each in refusals), refusals
+    assert all(each["remedy"] and each["wanted"] for each in refusals)
+    assert document["hosts"]["localhost"]["status"] == "refused"
+    assert not (home / ".local/share").exists()
+
+
+def test_plan_document_is_the_documented_one(home: Path) -> None:
+    done = deployer(home, "plan", "-i", "hosts.ini", "-m", "tiny-qwen2", "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    document = json.loads(done.stdout)
+    assert (document["deployment"], document["model"]) == ("tiny-qwen2", "tiny-qwen2")
+    host = document["hosts"]["localhost"]
+    assert set(host) == {"accelerator", "steps", "refused"}
+    assert [step["id"] for step in host["steps"]] == ["engine", "artefacts", "serving", "readiness"]
+    assert all(set(s) == {"id", "reason", "interrupts_serving", "reboots", "estimate_s"} for s in host["steps"])
+
+
+def test_no_colour_and_no_progress_table_without_a_terminal(home: Path) -> None:
+    done = deployer(home, "plan", "-i", "hosts.ini", "-m", "tiny-qwen2")
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "Looking at the hosts" in done.stderr
+    assert "Looking" not in done.stdout
+
+
+def test_question_on_a_terminal_defaults_to_no(home: Path) -> None:
+    leader, follower = pty.openpty()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "XDG_", "DEPLOYER_"))}
+    process = subprocess.Popen(
+        [str(BIN / "deployer"), *UP[:-1]],
+        env=kept | {"HOME": str(home), "TERM": "xterm"},
+        cwd=home, stdin=follower, stdout=follower, stderr=follower, close_fds=True,
+    )  # fmt: skip
+    os.close(follower)
+    said = b""
+    while b"[y/N]" not in said:
+        said += os.read(leader, 4096)
+    os.write(leader, b"\n")
+    while True:
+        try:
+            more = os.read(leader, 4096)
+        except OSError:
+            break
+        if not more:
+            break
+        said += more
+    os.close(leader)
+    assert process.wait() == 0
+    assert said.count(b"[y/N]") == 1
+    assert b"Nothing was changed" in said
+    assert not (home / ".local/share").exists()
+
+
+def test_ctrl_c_at_the_question_is_130(home: Path) -> None:
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [str(BIN / "deployer"), *UP[:-1]],
+        env=dict(os.environ) | {"HOME": str(home), "TERM": "xterm"},
+        cwd=home, stdin=follower, stdout=follower, stderr=follower, close_fds=True, start_new_session=True,
+        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(follower)
+    said = b""
+    while b"[y/N]" not in said:
+        said += os.read(leader, 4096)
+    os.write(leader, b"\x03")
+    assert process.wait() == 130
+    os.close(leader)

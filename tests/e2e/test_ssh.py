@@ -1,0 +1,87 @@
+"""The same over SSH: an sshd of the tests' own, on loopback, as the account that runs them."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.box import MODEL, Box, free_port, ran, steps
+
+pytestmark = pytest.mark.e2e
+SSHD = shutil.which("sshd") or ("/usr/sbin/sshd" if Path("/usr/sbin/sshd").exists() else None)
+
+
+@pytest.fixture(scope="module")
+def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The connection variables of a host that is reached through an sshd of our own."""
+    if SSHD is None:
+        pytest.skip("no sshd on this machine: apt install openssh-server")
+    place, port = tmp_path_factory.mktemp("ssh"), free_port()
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / name)], check=True)
+    (place / "known").write_text(f"[127.0.0.1]:{port} {(place / 'host.pub').read_text()}")
+    (place / "config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {place}/host\nAuthorizedKeysFile {place}/user.pub\n"
+        f"StrictModes no\nPidFile {place}/pid\nUsePAM no\n"
+    )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(place / "config")], stderr=(place / "log").open("w"))
+    try:
+        while server.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        assert server.poll() is None, (place / "log").read_text()
+        yield (
+            f"ansible_host=127.0.0.1 ansible_port={port} ansible_user={getpass.getuser()} "
+            f"ansible_ssh_private_key_file={place}/user "
+            f"ansible_ssh_common_args='-o UserKnownHostsFile={place}/known -o ControlPath={place}/%C'"
+        )
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_up_status_and_down_over_ssh(box: Box, ssh: str) -> None:
+    port = free_port()
+    # Its home is the account's own: say where the tests' home is. The engine is there already.
+    box.inventory.write_text(
+        f"remote {ssh} deployer_port={port} deployer_data_dir={box.data} deployer_config_dir={box.config}\n"
+    )
+    first = box.up("--deployment", "remote")
+    assert first.status == 0, first.err + first.out
+    assert steps(first.host) == ["serving", "readiness"]
+    assert first.host["endpoint"] == f"http://127.0.0.1:{port}/v1"
+    assert first.host["status"] == "verified"
+    again = box.up("--deployment", "remote")
+    assert again.host["changed"] is False
+    status = box.run("status", "--deployment", "remote", "--json")
+    assert status.json["hosts"]["remote"]["serving"] == {"remote": [MODEL]}
+    down = box.run("down", "--deployment", "remote", "--yes", "--json")
+    assert down.status == 0, down.err + down.out
+    assert ran(down.host) == ["stop", "remove"]
+    assert (box.config / MODEL).exists()
+
+
+def test_loopback_on_a_remote_host_is_refused(box: Box, ssh: str) -> None:
+    box.inventory.write_text(f"remote {ssh} deployer_data_dir={box.data} deployer_listen=127.0.0.1 deployer_port=1\n")
+    plan = box.run("plan", "--model", MODEL, "--deployment", "remote", "--json")
+    assert plan.status == 3
+    assert [refusal["check"] for refusal in plan.host["refused"]] == ["listen"]
+
+
+def test_unknown_host_key_is_told_and_not_accepted(box: Box, ssh: str) -> None:
+    box.inventory.write_text(f"remote {ssh.replace('/known', '/none')}\n")
+    result = box.run("plan", "--model", MODEL)
+    assert result.status == 4
+    assert "cause: the host's SSH key is not the one that this account knows" in result.err
