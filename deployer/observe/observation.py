@@ -134,6 +134,7 @@ class Observation(Facts):
     disks: dict[str, Disk]
     listeners: tuple[Listener, ...]
     engines: dict[str, bool]
+    partial_engines: tuple[str, ...] = ()
     weights: dict[str, WeightsState]
     deployments: dict[str, DeploymentState]
     unit_dir: str

@@ -52,6 +52,7 @@ def _parse(
     places = Places(data=raw["places"][f"{accelerator.name}.data"], config=raw["places"][f"{accelerator.name}.config"])
     data_key, config_key = "{" + accelerator.name + ".data}", "{" + accelerator.name + ".config}"
     memory = _memory(_text(raw, "/proc/meminfo"))
+    engines = _engines(raw, data_key, places)
     lock = _lock(_text(raw, f"{data_key}/lock.json"))
     return Observation(
         host=host,
@@ -83,7 +84,12 @@ def _parse(
             Listener(port=e["port"], address=e["address"], pid=e["pid"], name=e["name"], config=e["config"])
             for e in raw["listeners"]
         ),
-        engines=_engines(raw, data_key, places),
+        engines=engines,
+        partial_engines=tuple(
+            directory
+            for directory, complete in engines.items()
+            if not complete and raw["paths"].get(directory.replace(places.data, data_key), {}).get("exists")
+        ),
         weights={
             path: weights.judge(path, reading)
             for path, reading in ((key.replace(data_key, places.data), each) for key, each in raw["weights"].items())

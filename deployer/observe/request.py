@@ -73,4 +73,4 @@ def _add(
             stamp, interpreter = f"{engine}/deployer-engine.json", f"{engine}/bin/python"
             request["engines"].append([stamp, interpreter])
             request["files"].append(stamp)
-            request["paths"].append(interpreter)
+            request["paths"] += [interpreter, engine]

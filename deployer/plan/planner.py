@@ -93,9 +93,13 @@ class _Planner:
             else:
                 self.refused.append(chosen)
             self.needs_disk += self.runtime.disk_bytes
+            found = "half-installed" if directory in self.observation.partial_engines else "absent"
+            reason = f"{title} {found} → install"
+            # What serves from a damaged engine, this deployment or another, loses it while it is installed again.
+            used = any(each.engine == directory and each.process for each in self.observation.deployments.values())
             self.steps.append(
-                Step(id="engine", reason=f"{title} absent → install", estimate_s=self.runtime.install_s)
-            )  # fmt: skip
+                Step(id="engine", reason=reason, interrupts_serving=used, estimate_s=self.runtime.install_s)
+            )
         return EngineSpec(
             dir=directory,
             name=self.runtime.name,

@@ -84,6 +84,6 @@ def _purge(
         runtime = catalog.runtimes[placement.runtime]
         engine = engine_dir(data, runtime.name, runtime.version)
         if all(each.engine != engine for each in others) and (
-            observation.engines.get(engine) or (have and have.engine == engine)
+            observation.engines.get(engine) or engine in observation.partial_engines or (have and have.engine == engine)
         ):
             yield engine

@@ -127,7 +127,7 @@ def test_interrupted_engine_installation_is_not_trusted(box: Box) -> None:
     try:
         plan = box.run("plan", "--model", MODEL, "--json")
         assert steps(plan.host)[0] == "engine"
-        assert "absent → install" in plan.host["steps"][0]["reason"]
+        assert "half-installed → install" in plan.host["steps"][0]["reason"]
     finally:
         stamp.write_text(kept)
     assert steps(box.up().host) == []
