@@ -1,0 +1,188 @@
+"""The probe, run as an Ansible connection runs it, on every Python that this machine has."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deployer import catalog, observe
+from deployer.observe import holder, probe, settings, transport
+from tests.unit import host
+
+SOURCES = Path(probe.__file__).parent
+
+
+def interpreters() -> list[str]:
+    """Each Python from 2.7 on that is on PATH or that pyenv has."""
+    names = ["python2.7", *(f"python3.{minor}" for minor in range(6, 15))]
+    found = [path for name in names if (path := shutil.which(name))]
+    found += [str(path) for path in Path.home().glob(".pyenv/versions/*/bin/python")]
+    works = [
+        path for path in found if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0
+    ]
+    return [*dict.fromkeys(os.path.realpath(path) for path in [sys.executable, *works] if "shims" not in path)]
+
+
+@pytest.mark.parametrize("interpreter", interpreters())
+def test_runs_on_python_3_8_and_newer_and_tells_older_ones(interpreter: str) -> None:
+    words = [interpreter, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    version = tuple(map(int, subprocess.run(words, capture_output=True, text=True, check=True).stdout.split(".")))
+    answer = host.probe({"files": ["/etc/os-release"], "tools": ["tar"], "ports": [1]}, interpreter)
+    assert ("python_too_old" in answer) == (version < (3, 8))
+    if version < (3, 8):
+        known = catalog.load()
+        wanted = settings.Settings(model="tiny-qwen2")
+        with pytest.raises(observe.ProbeRefusedError, match="python: found .*wanted Python 3.8 or newer"):
+            observe.parse("h", answer, known, wanted)
+    else:
+        assert answer["version"] == 1
+        assert answer["python"]["executable"]
+
+
+@pytest.mark.parametrize("name", ["probe", "locker"])
+def test_what_runs_on_hosts_imports_only_the_standard_library(name: str) -> None:
+    tree = ast.parse((SOURCES / f"{name}.py").read_text())
+    modules = {a.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+    modules |= {str(node.module).split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert modules <= sys.stdlib_module_names
+
+
+def test_command_is_small_enough_for_a_command_line() -> None:
+    known = catalog.load()
+    command = observe.pack(observe.build(known, settings.Settings(model="tiny-qwen2")))
+    # The kernel takes 128 KiB for one argument.
+    assert len(command) < 64_000
+
+
+def test_noise_around_the_answer_is_no_matter() -> None:
+    rc, out, err = host.shell(observe.pack({"tools": ["tar"]}))
+    assert observe.unpack(rc, f"Welcome!\n{out}\nlogout\n", err)["version"] == 1
+
+
+WRONG = {
+    "nothing": (1, "", "", "the probe ended with status 1: no output"),
+    "an error": (1, "", "sh: cannot fork", "sh: cannot fork"),
+    "cut off": (0, probe.BEGIN + '{"a":', "", "ended with status 0"),
+    "no JSON": (0, probe.BEGIN + "{]" + probe.END, "", "is no JSON"),
+    "a list": (0, probe.BEGIN + "[]" + probe.END, "", "is no mapping"),
+    "huge": (0, "x" * (transport.MAX_ANSWER + 1), "", "more than"),
+    "no Python": (127, "", "deployer: no Python on this host", "found none, wanted Python 3.8"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_answers_are_told(name: str) -> None:
+    rc, out, err, said = WRONG[name]
+    with pytest.raises(observe.ProbeError, match=said):
+        observe.unpack(rc, out, err)
+
+
+def test_no_interpreter_at_all() -> None:
+    with pytest.raises(observe.ProbeRefusedError):
+        observe.unpack(*host.shell(observe.pack({}, "/nowhere/python")))
+
+
+def test_readings_that_miss_something_are_told() -> None:
+    with pytest.raises(observe.ProbeError, match="cannot be read: KeyError"):
+        observe.parse("h", {"version": 1}, catalog.load(), settings.Settings(model="tiny-qwen2"))
+
+
+def test_places_are_expanded_from_the_host_s_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SOME_PLACE", str(tmp_path))
+    places = {"a": "${SOME_PLACE:-/x}/a", "b": "${NO_PLACE:-~/b}", "c": "$SOME_PLACE/c"}
+    found = host.probe({"places": places, "disks": ["{a}"]})
+    assert found["places"] == {"a": f"{tmp_path}/a", "b": f"{Path.home()}/b", "c": f"{tmp_path}/c"}
+    assert found["disks"]["{a}"]["free"] > 0
+
+
+def test_listener_has_its_program_s_pid() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as six,
+    ):
+        ports = [server.getsockname()[1], six.getsockname()[1]]
+        found = host.probe({"ports": ports})["listeners"]
+    assert [(each["port"], each["address"], each["pid"]) for each in found] == [
+        (ports[0], "127.0.0.1", os.getpid()),
+        (ports[1], "::1", os.getpid()),
+    ]
+
+
+def test_log_tail(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("a" * 100 + "end")
+    found = host.probe({"logs": {f"{tmp_path}/log": 5, f"{tmp_path}/none": 5}})["logs"]
+    assert found[f"{tmp_path}/log"] == {"text": "aaend", "size": 103}
+    assert "error" in found[f"{tmp_path}/none"]
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """A deployment's files, and a living process that is marked as its own."""
+    directory = tmp_path / "config" / "one"
+    directory.mkdir(parents=True)
+    environment = {"DEPLOYER_DEPLOYMENT": "one", "DEPLOYER_CONFIG": str(directory)}
+    process = subprocess.Popen(["/bin/sleep", "600"], env=environment)
+    facts = {"pid": process.pid, "start": holder.start_time(process.pid), "spec": "abc"}
+    facts["boot_id"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    (tmp_path / "pid").write_text(json.dumps(facts))
+    record = dict.fromkeys(("endpoint", "engine", "weights", "unit", "log", "manager", "spec"), "x")
+    record |= {"model": "m", "accelerator": "cpu", "port": 1, "state_dir": str(tmp_path), "settings": {}}
+    record |= {"pid_file": f"{tmp_path}/pid", "files": [f"{tmp_path}/pid"], "health_url": "http://127.0.0.1:1/health"}
+    (directory / "deployment.json").write_text(json.dumps(record))
+    try:
+        yield tmp_path, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def look(place: Path) -> observe.Observation:
+    """Observe this machine with its deployments in `place`."""
+    wanted = settings.Settings(model="tiny-qwen2", data_dir=f"{place}/data", config_dir=f"{place}/config")
+    known = catalog.load()
+    return observe.parse("here", host.probe(observe.build(known, wanted)), known, wanted)
+
+
+def test_deployment_has_its_process_until_the_pid_is_another_s(
+    deployment: tuple[Path, subprocess.Popen[bytes]],
+) -> None:
+    place, process = deployment
+    state = look(place).deployments["one"]
+    assert state.process is not None
+    assert (state.process.pid, state.running_spec, state.ready, state.strays) == (process.pid, "abc", False, ())
+    assert "refused" in state.health
+    facts = json.loads((place / "pid").read_text())
+    (place / "pid").write_text(json.dumps(facts | {"start": facts["start"] + 1}))
+    state = look(place).deployments["one"]
+    assert state.process is None
+    assert [each.pid for each in state.strays] == [process.pid]
+    (place / "pid").write_text(json.dumps(facts | {"boot_id": "of another boot"}))
+    assert look(place).deployments["one"].process is None
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]", '{"files": 3}', '{"model": 7}'])
+def test_damaged_record_is_a_problem_of_that_deployment_alone(
+    deployment: tuple[Path, subprocess.Popen[bytes]], record: str
+) -> None:
+    place, process = deployment
+    (place / "config/one/deployment.json").write_text(record)
+    state = look(place).deployments["one"]
+    assert "damaged" in (state.problem or "")
+    assert [each.pid for each in state.strays] == [process.pid]
+
+
+def test_process_without_files_is_still_ours_to_stop(deployment: tuple[Path, subprocess.Popen[bytes]]) -> None:
+    place, process = deployment
+    shutil.rmtree(place / "config")
+    state = look(place).deployments["one"]
+    assert state.problem == "its files are gone"
+    assert [each.pid for each in state.strays] == [process.pid]
