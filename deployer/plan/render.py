@@ -173,6 +173,14 @@ def _host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
+def _unit_quote(value: object) -> str:
+    """A word of a systemd unit's command: quotes, escapes, `%` specifiers and `$` variables are meant as they stand."""
+    text = str(value)
+    for mark, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+        text = text.replace(mark, escaped)
+    return f'"{text}"'
+
+
 def _files(templates: Templates, context: Mapping[str, object], spec: str) -> dict[str, str]:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined,
@@ -182,6 +190,7 @@ def _files(templates: Templates, context: Mapping[str, object], spec: str) -> di
         autoescape=False,  # noqa: S701  shell files; every value goes through `sh`
     )
     environment.filters["sh"] = lambda value: shlex.quote(str(value))
+    environment.filters["unit"] = _unit_quote
     wanted = {
         "serve.env.j2": context["env_file"],
         "serve.sh.j2": context["script"],

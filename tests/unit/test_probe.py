@@ -41,7 +41,7 @@ def test_runs_on_python_3_8_and_newer_and_tells_older_ones(interpreter: str) -> 
     if version < (3, 8):
         known = catalog.load()
         wanted = settings.Settings(model="tiny-qwen2")
-        with pytest.raises(observe.ProbeRefusedError, match="python: found .*wanted Python 3.8 or newer"):
+        with pytest.raises(observe.ProbeRefusedError, match=r"python: found .*wanted Python 3\.8 or newer"):
             observe.parse("h", answer, known, wanted)
     else:
         assert answer["version"] == 1
@@ -134,7 +134,7 @@ def deployment(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]
     facts = {"pid": process.pid, "start": holder.start_time(process.pid), "spec": "abc"}
     facts["boot_id"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     (tmp_path / "pid").write_text(json.dumps(facts))
-    record = dict.fromkeys(("endpoint", "engine", "weights", "unit", "log", "manager", "spec"), "x")
+    record: dict[str, object] = dict.fromkeys(("endpoint", "engine", "weights", "unit", "log", "manager", "spec"), "x")
     record |= {"model": "m", "accelerator": "cpu", "port": 1, "state_dir": str(tmp_path), "settings": {}}
     record |= {"pid_file": f"{tmp_path}/pid", "files": [f"{tmp_path}/pid"], "health_url": "http://127.0.0.1:1/health"}
     (directory / "deployment.json").write_text(json.dumps(record))

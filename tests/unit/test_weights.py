@@ -30,37 +30,53 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
 
 
+def remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink()
+
+
+def added_then_removed(path: Path) -> None:
+    path.touch()
+    stamped_then(path.parent, lambda: remove(path))
+
+
+def stamped_then(directory: Path, deed: Callable[[], object]) -> None:
+    stamp(directory)
+    deed()
+
+
 SHARD = "model-00002-of-00003.safetensors"
+INDEX = "model.safetensors.index.json"
 BROKEN: dict[str, tuple[int, Callable[[Path], object], str]] = {
     # what was done to it: shards, the deed, what is said
-    "shard named in the index": (3, lambda d: (d / SHARD).unlink(), f"shard {SHARD} is missing"),
-    "shard without an index": (
-        3,
-        lambda d: [(d / SHARD).unlink(), (d / "model.safetensors.index.json").unlink()],
-        f"shard {SHARD} is missing",
-    ),
-    "two shards": (3, lambda d: [p.unlink() for p in d.glob("*-0000[12]-*")], "and 1 more"),
+    "shard named in the index": (3, lambda d: remove(d / SHARD), f"shard {SHARD} is missing"),
+    "shard without an index": (3, lambda d: remove(d / SHARD, d / INDEX), f"shard {SHARD} is missing"),
+    "two shards": (3, lambda d: remove(*d.glob("*-0000[12]-*")), "and 1 more"),
     "truncated": (1, lambda d: cut(d / "model.safetensors"), "model.safetensors is truncated: "),
     "too long": (1, lambda d: (d / "model.safetensors").open("ab").write(b"x"), "is longer than it should be"),
     "no header": (1, lambda d: (d / "model.safetensors").write_bytes(b"\xff" * 32), "is no safetensors header"),
     "empty shard": (1, lambda d: (d / "model.safetensors").write_bytes(b""), "shorter than its header"),
     "header no mapping": (
         1,
-        lambda d: (d / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0[]"),
-        "no safetensors header",
+        lambda d: (d / "model.safetensors").write_bytes(b"\2" + bytes(7) + b"[]"),
+        "no safetensors",
     ),
-    "config missing": (1, lambda d: (d / "config.json").unlink(), "config.json is missing"),
+    "config missing": (1, lambda d: remove(d / "config.json"), "config.json is missing"),
     "config no JSON": (1, lambda d: (d / "config.json").write_text("{"), "config.json is no JSON: "),
     "config a list": (1, lambda d: (d / "config.json").write_text("[]"), "config.json is no JSON object"),
-    "index damaged": (3, lambda d: (d / "model.safetensors.index.json").write_text("{}"), "index.json is damaged"),
-    "no tokenizer": (1, lambda d: (d / "tokenizer.json").unlink(), "no tokenizer"),
-    "no weights": (1, lambda d: (d / "model.safetensors").unlink(), "no weights"),
+    "index damaged": (3, lambda d: (d / INDEX).write_text("{}"), "index.json is damaged"),
+    "no tokenizer": (1, lambda d: remove(d / "tokenizer.json"), "no tokenizer"),
+    "no weights": (1, lambda d: remove(d / "model.safetensors"), "no weights"),
     "changed since": (
         1,
-        lambda d: [stamp(d), (d / "tokenizer.json").write_text('{"new": 1}')],
+        lambda d: stamped_then(d, lambda: (d / "tokenizer.json").write_text('{"new": 1}')),
         "tokenizer.json has changed since it was staged",
     ),
-    "gone since": (1, lambda d: [(d / "x").touch(), stamp(d), (d / "x").unlink()], "x is missing since it was staged"),
+    "gone since": (
+        1,
+        lambda d: added_then_removed(d / "x"),
+        "x is missing since it was staged",
+    ),
     "stamp damaged": (1, lambda d: (d / ".deployer.json").write_text("{"), "stamp (.deployer.json) is damaged"),
 }
 

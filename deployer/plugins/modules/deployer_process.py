@@ -47,6 +47,7 @@ from ansible.module_utils.basic import AnsibleModule
 KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR")
 LOG_LIMIT = 50 * 1024 * 1024
 START_TIMEOUT_S = 20.0
+CHILDREN_TIMEOUT_S = 5.0
 
 
 def start_time(pid):
@@ -86,10 +87,10 @@ def send(processes, number):
                 os.kill(pid, number)
 
 
-def wait_gone(config_dir, seconds):
-    """Whether every process of the deployment is gone within the time."""
+def wait_until(condition, seconds):
+    """Whether the condition comes true within the time."""
     end = time.monotonic() + seconds
-    while marked(config_dir):
+    while not condition():
         if time.monotonic() > end:
             return False
         time.sleep(0.1)
@@ -99,13 +100,15 @@ def wait_gone(config_dir, seconds):
 def stop(config_dir, pid_file, timeout):
     """Stop all processes of the deployment: its leader politely, so that it ends its children, then what is left."""
     processes = marked(config_dir)
-    if not processes:
-        return []
     leader = read_pid(pid_file).get("pid")
-    send({leader: processes[leader]} if leader in processes else processes, signal.SIGTERM)
-    if not wait_gone(config_dir, timeout):
-        send(marked(config_dir), signal.SIGKILL)
-        wait_gone(config_dir, 10)
+    if leader in processes:
+        send({leader: processes[leader]}, signal.SIGTERM)
+        wait_until(lambda: start_time(leader) != processes[leader], timeout)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        left = marked(config_dir)
+        if left:
+            send(left, number)
+            wait_until(lambda: not marked(config_dir), CHILDREN_TIMEOUT_S)
     return sorted(processes)
 
 
@@ -126,16 +129,19 @@ def start(module, script, pid_file, log):
     if os.path.exists(pid_file):
         os.unlink(pid_file)
     log_offset = os.path.getsize(log) if os.path.exists(log) else 0
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        detach(script, log)
+        os.close(reader)
+        detach(script, log, writer)
+    os.close(writer)
     os.waitpid(child, 0)
-    end = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < end:
-        facts = read_pid(pid_file)
-        if facts.get("pid"):
-            return facts["pid"], log_offset
-        time.sleep(0.05)
+    with os.fdopen(reader) as stream:
+        pid = int(stream.read() or 0)
+    started = lambda: read_pid(pid_file).get("pid") == pid  # noqa: E731
+    wait_until(lambda: started() or start_time(pid) is None, START_TIMEOUT_S)
+    if started():
+        return pid, log_offset
     with open(log, "rb") as handle:
         handle.seek(log_offset)
         tail = handle.read(4000).decode("utf-8", "replace")
@@ -143,13 +149,17 @@ def start(module, script, pid_file, log):
     return None
 
 
-def detach(script, log):
-    """Become the script, owned by nobody: new session, no terminal, no inherited files, a small environment."""
+def detach(script, log, writer):
+    """Become the script, owned by nobody: new session, no terminal, no inherited files, a small environment.
+
+    The script's pid goes down the pipe, so that its end can be seen even before it has written a pid file.
+    """
     try:
         # The first child ends at once, so that the server is nobody's child; the second leads a session of its own.
         if os.fork():
             os._exit(0)
         os.setsid()
+        os.write(writer, str(os.getpid()).encode())
         os.chdir("/")
         os.umask(0o027)
         source = os.open(os.devnull, os.O_RDONLY)

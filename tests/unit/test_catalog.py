@@ -1,0 +1,190 @@
+"""The catalog: what is built in, what an overlay may change, and where it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deployer import catalog
+from deployer.errors import CatalogError
+
+# S3-R01, S3-R02, S3-R35, as the vendor's guide has them.
+GUIDE = {
+    "qwen2.5-32b": 0.8,
+    "qwen3-32b": 0.8,
+    "qwen2.5-14b": 0.5,
+    "qwen3-14b": 0.5,
+    "qwen3-8b": 0.3,
+    "qwen2.5-7b": 0.3,
+    "qwen3-4b": 0.3,
+    "qwen2.5-3b": 0.3,
+}
+
+
+def test_the_guide_s_models_have_its_memory_utilization() -> None:
+    models = catalog.load().models.values()
+    found = {
+        m.name: m.accelerators["ascend-310p"].memory_utilization for m in models if "ascend-310p" in m.accelerators
+    }
+    assert found == GUIDE
+
+
+def test_the_guide_s_serve_options_and_environment() -> None:
+    known = catalog.load()
+    runtime = known.runtimes["vllm-mindspore"]
+    # S3-R25, S3-R26, S3-R28
+    assert runtime.environment == {"MS_ENABLE_LCCL": "off", "HCCL_OP_EXPANSION_MODE": "AI_CPU"}
+    wanted = {"trust-remote-code": True, "max-num-seqs": 256, "block-size": 128, "max-num-batched-tokens": 4096}
+    assert wanted.items() <= runtime.options.items()
+    for model in GUIDE:
+        placement = known.placement(known.model(model), "ascend-310p")
+        assert (placement.dtype, placement.max_model_len) == ("float16", 8192)
+        assert set(placement.tensor_parallel) <= {1, 2, 4}
+
+
+def test_every_tensor_parallel_choice_leaves_room_for_the_weights() -> None:
+    known = catalog.load()
+    for model in known.models.values():
+        for name, placement in model.accelerators.items():
+            memory = known.accelerators[name].chip_memory_mib
+            for chips in placement.tensor_parallel if memory and placement.memory_utilization else ():
+                assert model.weights.size / chips < (placement.memory_utilization or 0) * (memory or 0) * 2**20, (
+                    model.name
+                )
+
+
+def test_a_dtype_is_one_that_the_accelerator_has() -> None:
+    known = catalog.load()
+    for model in known.models.values():
+        for name, placement in model.accelerators.items():
+            assert placement.dtype in known.accelerators[name].dtypes, model.name
+
+
+UNKNOWN = {
+    "tiny-qwen": "did you mean tiny-qwen2?",
+    "qwen2.5-14": "qwen2.5-14b",
+    "zzz": "`deployer models` lists what there is",
+    "": "`deployer models` lists what there is",
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_unknown_model_gets_the_nearest_names(name: str) -> None:
+    with pytest.raises(CatalogError, match="unknown model") as caught:
+        catalog.load().model(name)
+    assert UNKNOWN[name] in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["qwen3-30b-a3b", "Qwen3-MoE", "qwen2.5-vl-7b-instruct"])
+def test_what_the_vendor_does_not_serve_yet_is_refused_with_its_words(name: str) -> None:
+    with pytest.raises(CatalogError, match="is not served on ascend-310p: the vendor's guide says"):  # S3-R03
+        catalog.load().model(name)
+
+
+@pytest.mark.parametrize("name", ["qwen3-8b", "QWEN3-8B", "Qwen/Qwen3-8B", " qwen3-8b "])
+def test_names_and_aliases_without_regard_to_case(name: str) -> None:
+    assert catalog.load().model(name).name == "qwen3-8b"
+
+
+def test_model_whose_accelerators_have_no_roles_is_refused_before_any_host() -> None:
+    known = catalog.load()
+    with pytest.raises(
+        CatalogError, match="ascend-310p, for which this version of deployer has no roles yet"
+    ) as caught:
+        known.require_deployable(known.model("qwen2.5-14b"))
+    assert "tiny-qwen2" in caught.value.remedy
+    known.require_deployable(known.model("tiny-qwen2"))
+
+
+def overlay(tmp_path: Path, text: str, section: str = "models") -> Path:
+    directory = tmp_path / "catalog" / section
+    directory.mkdir(parents=True)
+    (directory / "x.yml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    return tmp_path / "catalog"
+
+
+def test_overlay_changes_the_fields_that_it_names(tmp_path: Path) -> None:
+    text = "name: tiny-qwen2\naccelerators:\n  cpu:\n    max_model_len: 512\n"
+    known = catalog.load([overlay(tmp_path, text)])
+    placement = known.placement(known.model("tiny-qwen2"), "cpu")
+    assert placement.max_model_len == 512
+    assert placement.options == {"enforce-eager": True}
+    assert len(known.models) == len(catalog.load().models)
+
+
+NEW = """name: mine
+title: Mine
+parameters: 1
+weights: {size: 1}
+accelerators:
+  cpu: {runtime: vllm-cpu, dtype: float32, max_model_len: 64}
+"""
+
+
+def test_overlay_adds_a_model(tmp_path: Path) -> None:
+    assert catalog.load([overlay(tmp_path, NEW)]).model("mine").title == "Mine"
+
+
+WRONG = {
+    "unknown field": ("name: tiny-qwen2\nwieghts: 1\n", "x.yml:2: wieghts: unknown field"),
+    "unknown inner field": (
+        "name: tiny-qwen2\naccelerators:\n  cpu:\n    dtypes: x\n",
+        "x.yml:4: accelerators.cpu.dtypes: unknown field",
+    ),
+    "wrong type": ("name: tiny-qwen2\nparameters: many\n", "x.yml:2: parameters: Input should be a valid integer"),
+    "out of range": (
+        "name: tiny-qwen2\n\naccelerators:\n  cpu: {memory_utilization: 1.5}\n",
+        "x.yml:4: accelerators.cpu.memory_utilization: Input should be less than",
+    ),
+    "field missing": (
+        "name: new\ntitle: New\nparameters: 1\nweights: {size: 1}\n",
+        "x.yml:1: accelerators: Field required",
+    ),
+    "written twice": ("name: tiny-qwen2\ntitle: a\ntitle: b\n", "x.yml:3: title is written twice"),
+    "no YAML": ("name: [\n", "x.yml:2: "),
+    "tab": ("name: x\n\ttitle: y\n", "x.yml:2: "),
+    "no mapping": ("- a\n", "x.yml: a catalog file holds one mapping"),
+    "empty": ("", "x.yml: a catalog file holds one mapping"),
+    "list with more beside it": ("models: []\nother: 1\n", "x.yml:2: other: unknown field beside 'models'"),
+    "list of words": ("models: [a]\n", "x.yml:1: models must be a list of mappings"),
+    "entry of a list": (
+        "models:\n  - name: tiny-qwen2\n  - name: tiny-qwen2\n    titel: x\n",
+        "x.yml:4: titel: unknown field",
+    ),
+    "name no text": ("name: 7\n", "x.yml:1: name: must be text"),
+    "name no name": (NEW.replace("mine", "Mine!"), "x.yml:1: name: String should match"),
+    "unknown runtime": (NEW.replace("vllm-cpu", "sglang"), "model mine names the unknown runtime 'sglang'"),
+    "unknown accelerator": (NEW.replace("cpu:", "npu:"), "model mine names the unknown accelerator 'npu'"),
+    "alias of another": (NEW + "aliases: [tiny-qwen2]\n", "both answer to 'tiny-qwen2'"),
+    "too large": ("# " + "x" * 1_000_001, "x.yml: larger than"),
+    "not UTF-8": ("name: \udcff\n", "x.yml: not UTF-8 text"),
+    "hostile source": (
+        NEW.replace("{size: 1}", "{size: 1, sources: [{kind: huggingface, id: '../../etc'}]}"),
+        "x.yml:4: weights.sources[0].id: String should match",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_overlay_is_told_with_file_line_and_field(name: str, tmp_path: Path) -> None:
+    text, said = WRONG[name]
+    with pytest.raises(CatalogError) as caught:
+        catalog.load([overlay(tmp_path, text)])
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_pattern_that_is_no_regular_expression(tmp_path: Path) -> None:
+    text = "name: x\npattern: '('\ncause: c\nremedy: r\n"
+    with pytest.raises(CatalogError, match=r"x\.yml:2: pattern: not a regular expression"):
+        catalog.load([overlay(tmp_path, text, "failures")])
+
+
+def test_overlay_is_found_next_to_the_inventory(tmp_path: Path) -> None:
+    overlay(tmp_path, NEW)
+    assert catalog.overlay_directories(str(tmp_path / "hosts.ini"), None) == [tmp_path / "catalog"]
+    assert catalog.overlay_directories(str(tmp_path / "other" / "hosts.ini"), None) == []
+    assert catalog.overlay_directories("localhost,", None) == []
+    with pytest.raises(CatalogError, match="does not exist"):
+        catalog.overlay_directories(None, str(tmp_path / "none"))

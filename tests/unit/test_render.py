@@ -1,0 +1,174 @@
+"""What a host gets, really run: values arrive as they were meant, and nothing in them is a command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployer import catalog, plan
+from deployer.catalog import Catalog
+from deployer.errors import CatalogError
+from deployer.observe import Observation, Settings, holder
+from deployer.plan.types import HostSpec
+from tests.unit.test_plan import BASE, merge
+
+DUMP = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), os.getpid()]))"
+HOSTILE = [
+    "a b",
+    "it's",
+    '"quoted"',
+    "$HOME",
+    "`id`",
+    "$(id)",
+    "a;b",
+    "a&b|c>d",
+    "back\\slash",
+    "{model}",
+    "*",
+    "#x",
+    "~",
+    "",
+]
+
+
+def known(command: tuple[str, ...]) -> Catalog:
+    """The catalog, with another program in the engine's place."""
+    loaded = catalog.load()
+    runtime = loaded.runtimes["vllm-cpu"].model_copy(update={"command": command})
+    return Catalog(loaded.accelerators, {**loaded.runtimes, "vllm-cpu": runtime}, loaded.models, loaded.failures)
+
+
+def spec_of(place: Path, settings: dict[str, Any], loaded: Catalog | None = None) -> HostSpec:
+    """The specification of a host whose directories are in `place`."""
+    places = {"data": f"{place}/da ta", "config": f"{place}/con'fig"}
+    disk = {"free": 10**11, "total": 10**11, "device": 1, "writable": True}
+    host = merge(BASE, {"places": places, "disks": {places["data"]: disk}})
+    wanted = Settings.model_validate({"model": "tiny-qwen2", "connection": "local", **settings})
+    loaded = loaded or catalog.load()
+    spec = plan.plan_host(loaded, wanted, Observation.model_validate(host), plan.load_templates()).spec
+    assert spec is not None
+    return spec
+
+
+def run(spec: HostSpec) -> tuple[list[str], dict[str, str], int]:
+    """Write the files and run the script as the host would."""
+    Path(spec.serving.state_dir).mkdir(parents=True, exist_ok=True)
+    for name, content in spec.serving.files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(content)
+        subprocess.run(["/bin/sh", "-n", name], check=True)
+    script = ["/bin/sh", spec.serving.script]
+    done = subprocess.run(script, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    argv, environment, pid = json.loads(done.stdout)
+    return argv, environment, pid
+
+
+def test_hostile_values_arrive_unchanged(tmp_path: Path) -> None:
+    environment = {f"V{number}": value for number, value in enumerate(HOSTILE)}
+    options = {f"o{chr(97 + number)}": value for number, value in enumerate(HOSTILE) if value not in ("", "{model}")}
+    spec = spec_of(tmp_path, {"environment": environment, "options": options}, known((sys.executable, "-c", DUMP)))
+    argv, found, _ = run(spec)
+    assert {name: found.get(name, "") for name in environment} == environment
+    assert [f"--{name}={value}" for name, value in options.items()] == argv[-len(options) :]
+    assert found["DEPLOYER_CONFIG"] == f"{tmp_path}/con'fig/tiny-qwen2"
+    assert found["DEPLOYER_DEPLOYMENT"] == "tiny-qwen2"
+
+
+def test_marks_cannot_be_set_by_a_user(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, {"environment": {"DEPLOYER_CONFIG": "/etc"}})
+    assert spec.serving.environment["DEPLOYER_CONFIG"] == spec.serving.config_dir
+
+
+def test_engine_gets_the_catalog_s_options(tmp_path: Path) -> None:
+    argv, environment, _ = run(spec_of(tmp_path, {"port": 8123}, known((sys.executable, "-c", DUMP))))
+    assert argv == [
+        f"--model={tmp_path}/da ta/artefacts/tiny-qwen2",
+        "--served-model-name=tiny-qwen2",
+        "--host=127.0.0.1",
+        "--port=8123",
+        "--dtype=float32",
+        "--max-model-len=1024",
+        "--enforce-eager",
+    ]
+    assert environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert environment["HF_HUB_OFFLINE"] == "1"
+
+
+def test_pid_file_means_the_process_that_the_engine_becomes(tmp_path: Path) -> None:
+    source = "import json,os,pathlib; s=open('/proc/self/stat').read(); " + DUMP.replace("os.getpid()", "s.split()[21]")
+    spec = spec_of(tmp_path, {}, known((sys.executable, "-c", source)))
+    _, _, start = run(spec)
+    facts = json.loads(Path(spec.serving.pid_file).read_text())
+    assert facts["start"] == int(start)
+    assert facts["spec"] == spec.serving.spec
+    assert holder.start_time(facts["pid"]) is None
+
+
+def test_missing_environment_file_stops_the_script(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, {}, known((sys.executable, "-c", DUMP)))
+    run(spec)
+    (Path(spec.serving.config_dir) / "serve.env").unlink()
+    done = subprocess.run(["/bin/sh", spec.serving.script], capture_output=True, check=False)
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"port": 8001},
+        {"listen": "0.0.0.0"},
+        {"environment": {"A": "1"}},
+        {"options": {"x": 1}},
+        {"service_manager": "systemd"},
+    ],
+)
+def test_hash_changes_with_every_setting_and_is_stable_otherwise(settings: dict[str, Any], tmp_path: Path) -> None:
+    before = spec_of(tmp_path, {}).serving.spec
+    assert before == spec_of(tmp_path, {}).serving.spec
+    assert before != spec_of(tmp_path, settings).serving.spec
+
+
+def test_option_off_is_left_out(tmp_path: Path) -> None:
+    assert "--enforce-eager" not in spec_of(tmp_path, {"options": {"enforce-eager": False}}).serving.command
+
+
+def test_record_says_where_everything_is(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, {})
+    record = json.loads(spec.serving.record)
+    assert sorted(spec.serving.files) == record["files"]
+    assert record["random_weights"] is True
+    assert "RANDOM WEIGHTS" in spec.serving.files[spec.serving.script]
+
+
+def test_name_that_means_nothing_is_the_catalog_s_error(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match=r"\{weigths\} in the catalog means nothing"):
+        spec_of(tmp_path, {}, known(("{python}", "{weigths}")))
+
+
+def test_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
+    """As `systemd-analyze verify` sees it, where that is installed; the test machine runs no systemd."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("no systemd-analyze on this machine")
+    spec = spec_of(tmp_path, {"service_manager": "systemd"})
+    ((name, unit),) = [(path, content) for path, content in spec.serving.files.items() if path.endswith(".service")]
+    script = Path(spec.serving.script)
+    script.parent.mkdir(parents=True)
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    path = tmp_path / Path(name).name
+    path.write_text(unit)
+    verify = ["systemd-analyze", "--user", "--man=no", "verify", str(path)]
+    environment = dict(os.environ) | {"XDG_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(verify, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, path.name in done.stderr) == (0, False), done.stderr
+    path.write_text(unit.replace("[Service]", "[Service]\nRestart=perhaps"))
+    done = subprocess.run(verify, env=environment, capture_output=True, text=True, check=False)
+    assert "perhaps" in done.stderr

@@ -1,0 +1,62 @@
+"""Inventory variables with values that cannot be: the variable is named, the value shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deployer.errors import SettingsError
+from deployer.observe import settings
+
+WRONG: dict[str, Any] = {
+    "port": [0, 65536, "http", "", None],
+    "deployment": ["Up", "../x", "a b", "x;y", "-x", "a" * 70],
+    "data_dir": ["relative", "/a b", "/a;b", "/a'b", "/a\nb", "/$(id)", "/a%b"],
+    "config_dir": ["x"],
+    "weights_dir": ["x y", "/`id`"],
+    "python": ["python3", "/usr/bin/python3 -c"],
+    "listen": ["a b", "0.0.0.0;", "$HOST"],
+    "environment": ["x", {"A B": "1"}, {"A": "line\nline"}, {"1A": "x"}, {"A": None}],
+    "options": [
+        "x",
+        {"Max": 1},
+        {"max model": 1},
+        {"port": 1},
+        {"host": "x"},
+        {"model": "x"},
+        {"served-model-name": "x"},
+    ],
+    "service_manager": ["upstart", ""],
+    "ready_timeout_s": [-1, "soon"],
+    "restart": ["perhaps"],
+    "log_bytes": [-1, 5_000_000],
+    "prot": [1],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_value_that_cannot_be_is_told_with_its_variable(name: str, value: object) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings.parse("node7", {name: value})
+    assert caught.value.message.startswith(f"node7: deployer_{name}")
+    assert "\n" not in caught.value.message
+
+
+def test_values_as_ansible_gives_them() -> None:
+    parsed = settings.parse(
+        "h",
+        {
+            "port": "8001",
+            "restart": "true",
+            "environment": {"A": 1, "B": "x y"},
+            "options": {"max-model-len": 512, "x": False},
+        },
+    )
+    assert (parsed.port, parsed.restart, parsed.environment) == (8001, True, {"A": "1", "B": "x y"})
+    assert parsed.options == {"max-model-len": 512, "x": False}
+
+
+@pytest.mark.parametrize(("connection", "local"), [("local", True), ("ansible.builtin.local", True), ("ssh", False)])
+def test_local(connection: str, local: bool) -> None:
+    assert settings.parse("h", {"connection": connection}).is_local is local
