@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Where plugins stand, for tools that look at a role alone.
 PLUGINS := ANSIBLE_LIBRARY=deployer/plugins/modules ANSIBLE_ACTION_PLUGINS=deployer/plugins/action
 
-.PHONY: up down test test-unit test-roles test-e2e lint format install install-test lock clean
+.PHONY: docs up down test test-unit test-roles test-e2e lint format install install-test lock clean
 
 up: $(VENV)/.installed
 	$(BIN)/deployer up --inventory inventories/local --model tiny-qwen2 --yes
@@ -55,6 +55,9 @@ lint: install-test
 format: install-test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: install-test
+	$(BIN)/python docs/generate.py
 
 lock: install-test
 	$(PIP) freeze --exclude-editable > tests/requirements.lock

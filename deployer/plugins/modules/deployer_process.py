@@ -138,7 +138,10 @@ def start(module, script, pid_file, log):
     os.waitpid(child, 0)
     with os.fdopen(reader) as stream:
         pid = int(stream.read() or 0)
-    started = lambda: read_pid(pid_file).get("pid") == pid  # noqa: E731
+
+    def started():
+        return read_pid(pid_file).get("pid") == pid
+
     wait_until(lambda: started() or start_time(pid) is None, START_TIMEOUT_S)
     if started():
         return pid, log_offset
