@@ -50,7 +50,7 @@ lint: install-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(PLUGINS) $(BIN)/ansible-lint --quiet
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PLUGINS) $(BIN)/ansible-lint -q
 
 format: install-test
 	$(BIN)/ruff format .

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]
@@ -16,6 +16,17 @@ OptionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
 EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 PciId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}$")]
+
+
+def _compiles(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return value
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
 OptionValue = bool | int | float | str
 
 
@@ -37,17 +48,8 @@ class PciFunction(Entry):
 class RefusedModel(Entry):
     """Models that a vendor says it does not serve yet: a pattern over names, and what it says."""
 
-    match: str
+    match: Pattern
     reason: str
-
-    @field_validator("match")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
-        return value
 
 
 class Accelerator(Entry):
@@ -150,17 +152,8 @@ class Failure(Entry):
     """A known failure: a pattern over what a tool printed, what it means and what to do."""
 
     name: Name
-    pattern: str
+    pattern: Pattern
     cause: str
     remedy: str
     when: Literal["failed", "unreachable"] | None = Field(default=None, description="only for hosts that ended so")
     source: str = Field(default="", description="requirement id, or where the message comes from")
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
-        return value

@@ -65,13 +65,7 @@ def _finish(session: Session, pending: list[HostState]) -> int:
     for state in session.hosts.values():
         if state.status == "planned":
             state.status = "planned" if session.options.check else "removed"
-    status = session.exit_status()
-    document = {
-        "hosts": {host: state.public() for host, state in session.hosts.items()},
-        "record": str(session.record.directory),
-        "exit_status": int(status),
-    }
-    session.record.write("verdict", document)
+    status, document = session.conclude()
     if session.options.as_json:
         print_json(document)
         return status

@@ -80,6 +80,11 @@ class HostState:
         """Whether something was changed on the host."""
         return any(each.changed for each in self.ran.values())
 
+    @property
+    def exit_status(self) -> ExitStatus:
+        """What this host alone would end the command with; a lock that was taken in the last moment is no failure."""
+        return ExitStatus.USAGE if self.problem and self.problem.step == "lock" else EXIT[self.status]
+
     def public(self) -> dict[str, Any]:
         """The host's part of `up --json`."""
         document: dict[str, Any] = (
@@ -265,14 +270,27 @@ class Session:
 
     def exit_status(self) -> ExitStatus:
         """The worst host decides."""
-        return worst([EXIT[state.status] for state in self.hosts.values()])
+        return worst([state.exit_status for state in self.hosts.values()])
+
+    def conclude(self) -> tuple[ExitStatus, dict[str, Any]]:
+        """Write the verdict into the record; it is what `--json` prints."""
+        plan, status = self.document(), self.exit_status()
+        verdict = {
+            "deployment": plan.deployment,
+            "model": plan.model,
+            "hosts": {host: state.public() for host, state in self.hosts.items()},
+            "record": str(self.record.directory),
+            "exit_status": int(status),
+        }
+        self.record.write("verdict", verdict)
+        return status, verdict
 
     def _failed(self, state: HostState, event: Event, step: str | None = None) -> None:
         if state.problem is not None:
             return
         state.status = "unreachable" if event.status == "unreachable" else "failed"
         error = event.deployer_error or {}
-        if error.get("exit_status") == ExitStatus.USAGE:
+        if error.get("exit_status") == ExitStatus.USAGE and event.role == "observe":
             state.problem = Problem("settings", event.task, error["message"], remedy=error["remedy"])
             return
         if error.get("refusal"):

@@ -75,15 +75,7 @@ def go_ahead(session: Session, yes: bool) -> bool:
 
 def finish(session: Session) -> int:
     """Write the verdict, print it, and return the exit status."""
-    status = session.exit_status()
-    document = {
-        "deployment": session.document().deployment,
-        "model": session.document().model,
-        "hosts": {host: state.public() for host, state in session.hosts.items()},
-        "record": str(session.record.directory),
-        "exit_status": int(status),
-    }
-    session.record.write("verdict", document)
+    status, document = session.conclude()
     if session.options.as_json:
         print_json(document)
     else:

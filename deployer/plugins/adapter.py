@@ -32,6 +32,18 @@ def load_catalog(chosen: str, task_vars: Mapping[str, Any]) -> catalog.Catalog:
     return catalog.load(catalog.overlay_directories(inventory, chosen or None))
 
 
+def planning_input(
+    arguments: Mapping[str, Any], task_vars: Mapping[str, Any]
+) -> tuple[catalog.Catalog, observe.Settings, observe.Observation]:
+    """What a planning action gets as `settings` and `observation`, with the catalog in use."""
+    settings = observe.Settings.model_validate(arguments["settings"])
+    return (
+        load_catalog(settings.catalog, task_vars),
+        settings,
+        observe.Observation.model_validate(arguments["observation"]),
+    )
+
+
 def run_program(action: Any, task_vars: Mapping[str, Any], request: dict[str, Any], program: str) -> dict[str, Any]:
     """Run `probe.py` or `locker.py` on the host, over the connection that Ansible has for it."""
     interpreter = str(task_vars.get("ansible_python_interpreter") or "")

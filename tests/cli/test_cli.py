@@ -169,46 +169,50 @@ def test_no_colour_and_no_progress_table_without_a_terminal(home: Path) -> None:
     assert "Looking" not in done.stdout
 
 
-def test_question_on_a_terminal_defaults_to_no(home: Path) -> None:
+def at_question(home: Path, answer: bytes) -> tuple[int, bytes]:
+    """Run `up` on a terminal of its own, type the answer at the question; the exit status and all that was shown."""
     leader, follower = pty.openpty()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "XDG_", "DEPLOYER_"))}
     process = subprocess.Popen(
-        [str(BIN / "deployer"), *UP[:-1]],
+        ["setsid", "--ctty", str(BIN / "deployer"), *UP[:-1]],
         env=kept | {"HOME": str(home), "TERM": "xterm"},
-        cwd=home, stdin=follower, stdout=follower, stderr=follower, close_fds=True,
-    )  # fmt: skip
+        cwd=home,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+    )
     os.close(follower)
     said = b""
-    while b"[y/N]" not in said:
-        said += os.read(leader, 4096)
-    os.write(leader, b"\n")
-    while True:
-        try:
-            more = os.read(leader, 4096)
-        except OSError:
-            break
-        if not more:
-            break
-        said += more
+    try:
+        while more := os.read(leader, 4096):
+            said += more
+            if said.endswith(b"[y/N]: "):
+                os.write(leader, answer)
+    except OSError:
+        pass  # the other side has closed the terminal
     os.close(leader)
-    assert process.wait() == 0
+    return process.wait(), said
+
+
+def test_question_on_a_terminal_is_one_and_defaults_to_no(home: Path) -> None:
+    status, said = at_question(home, b"\n")
+    assert status == 0
     assert said.count(b"[y/N]") == 1
     assert b"Nothing was changed" in said
     assert not (home / ".local/share").exists()
 
 
 def test_ctrl_c_at_the_question_is_130(home: Path) -> None:
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [str(BIN / "deployer"), *UP[:-1]],
-        env=dict(os.environ) | {"HOME": str(home), "TERM": "xterm"},
-        cwd=home, stdin=follower, stdout=follower, stderr=follower, close_fds=True, start_new_session=True,
-        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
-    )  # fmt: skip
-    os.close(follower)
-    said = b""
-    while b"[y/N]" not in said:
-        said += os.read(leader, 4096)
-    os.write(leader, b"\x03")
-    assert process.wait() == 130
-    os.close(leader)
+    status, said = at_question(home, b"\x03")
+    assert status == 130
+    assert b"interrupted" in said
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion(shell: str, home: Path) -> None:
+    script = deployer(home, _DEPLOYER_COMPLETE=f"{shell}_source")
+    assert f"_DEPLOYER_COMPLETE={shell}_complete" in script.stdout
+    typed = {"COMP_WORDS": "deployer re", "COMP_CWORD": "1" if shell != "fish" else "re"}
+    done = deployer(home, _DEPLOYER_COMPLETE=f"{shell}_complete", **typed)
+    assert "restart" in done.stdout
+    assert "down" not in done.stdout

@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from deployer import observe, plan
+from deployer import plan
 from deployer.errors import DeployerError
 from deployer.plugins import adapter
 
@@ -25,12 +25,10 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         try:
-            settings = observe.Settings.model_validate(arguments["settings"])
+            catalog, settings, observation = adapter.planning_input(arguments, task_vars or {})
             converged = bool(arguments.get("converged"))
             if converged:
                 settings = settings.model_copy(update={"restart": False})
-            catalog = adapter.load_catalog(settings.catalog, task_vars or {})
-            observation = observe.Observation.model_validate(arguments["observation"])
             host_plan = plan.plan_host(catalog, settings, observation, plan.load_templates())
         except DeployerError as error:
             return result | adapter.failure(error)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from deployer import observe, plan
+from deployer import plan
 from deployer.errors import DeployerError, UsageError
 from deployer.plugins import adapter
 
@@ -21,9 +21,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         try:
-            settings = observe.Settings.model_validate(arguments["settings"])
-            catalog = adapter.load_catalog(settings.catalog, task_vars or {})
-            observation = observe.Observation.model_validate(arguments["observation"])
+            catalog, settings, observation = adapter.planning_input(arguments, task_vars or {})
             deployment = settings.deployment or (catalog.model(settings.model).name if settings.model else "")
             if not deployment:
                 raise UsageError("which deployment?", "name it with -e deployment=NAME or -e model=NAME")
