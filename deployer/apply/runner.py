@@ -58,6 +58,7 @@ class Runner:
     def __init__(self, options: AnsibleOptions, record: Record, command: str) -> None:
         self.options, self.record, self.command = options, record, command
         self.lines: list[str] = []
+        self._errors: list[Exception] = []
 
     def line(self, playbook: str, extra: tuple[str, ...] = (), limit: str | None = None) -> list[str]:
         """The exact words of a run, the program first."""
@@ -107,6 +108,8 @@ class Runner:
             with _interrupts_end(child):
                 status = child.wait()
             thread.join(timeout=GRACE_S)
+        if self._errors:
+            raise self._errors[0]
         return status
 
     def _read(self, reader: int, on_event: Callable[[Event], None]) -> None:
@@ -115,8 +118,12 @@ class Runner:
                 kept.write(line)
                 kept.flush()
                 event = events.parse(line)
-                if event:
-                    on_event(event)
+                # Reading goes on whatever happens: a full pipe would stop Ansible in the middle of a host.
+                try:
+                    if event:
+                        on_event(event)
+                except Exception as error:
+                    self._errors.append(error)
 
 
 def executable() -> str:

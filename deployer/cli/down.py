@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import click
 
@@ -38,6 +39,7 @@ def command(options: HostOptions, yes: bool, purge: bool) -> int:
         session.require_unlocked()
         deployment = resolve(session, options)
         if deployment is not None:
+            session.options = replace(options, deployment=deployment)
             session.plan(lambda state: _plan(session, state, deployment, purge))
         pending = session.pending()
         if not options.as_json and pending:

@@ -73,6 +73,7 @@ class HostState:
     removal: planning.Removal | None = None
     verdict: verify.Verdict | None = None
     problem: Problem | None = None
+    converged: bool = False
     ran: dict[str, Ran] = field(default_factory=dict)
 
     @property
@@ -224,10 +225,11 @@ class Session:
         except RunInterruptedError as error:
             done = [f"{state.host}: {self._done(state)}" for state in pending]
             raise RunInterruptedError(f"interrupted; done so far: {'; '.join(done)}", error.remedy) from error
-        if status != 0 and not any(state.problem for state in self.hosts.values()):
-            for state in pending:
+        for state in pending:
+            # Silence is no success: each host must have been looked at again and found to need nothing.
+            if not (state.converged or state.problem or self.options.check):
                 state.status = "failed"
-                message = f"ansible-playbook ended with status {status}"
+                message = f"ansible-playbook ended with status {status} before this host was done"
                 state.problem = Problem("ansible", "", message, self._log_end())
 
     def _done(self, state: HostState) -> str:
@@ -251,6 +253,8 @@ class Session:
             ran.seconds += event.seconds
             ran.changed = ran.changed or event.status == "changed"
             ran.ok = ran.ok and not event.failed
+        if event.deployer and event.deployer.get("converged"):
+            state.converged = True
         if event.failed:
             self._failed(state, event, step)
 

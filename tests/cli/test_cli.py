@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.box import free_port
+
 BIN = Path(sys.executable).parent
-LOCAL = "localhost ansible_connection=local deployer_port=8997\n"
+LOCAL = f"localhost ansible_connection=local deployer_port={free_port()}\n"
 
 
 def deployer(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

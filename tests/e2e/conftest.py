@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.box import Box, Result
+from tests.box import Box, Result
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.box import MODEL, Box, free_port, steps
+from tests.box import MODEL, Box, free_port, steps
 
 pytestmark = pytest.mark.e2e
 REPOSITORY = "stand-in/tiny"

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from tests.e2e.box import MODEL, Box, Result, ran, steps
+from tests.box import MODEL, Box, Result, ran, steps
 
 pytestmark = pytest.mark.e2e
 ALL_STEPS = ["engine", "artefacts", "serving", "readiness"]

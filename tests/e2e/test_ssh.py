@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.box import MODEL, Box, free_port, ran, steps
+from tests.box import MODEL, Box, free_port, ran, steps
 
 pytestmark = pytest.mark.e2e
 SSHD = shutil.which("sshd") or ("/usr/sbin/sshd" if Path("/usr/sbin/sshd").exists() else None)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.box import MODEL, Box, free_port, ran, steps
+from tests.box import MODEL, Box, free_port, ran, steps
 
 pytestmark = pytest.mark.e2e
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.box import MODEL, Box, ran, steps
+from tests.box import MODEL, Box, ran, steps
 
 pytestmark = pytest.mark.e2e
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.box import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -77,7 +79,7 @@ def test_same_answers_as_the_checkout(elsewhere: Path, words: list[str], tmp_pat
 def test_same_plan_and_files_as_the_checkout(elsewhere: Path, tmp_path: Path) -> None:
     """From the example inventory that travels with it; the rendered files are equal to the letter."""
     inventory = str(installed_root(elsewhere) / "inventories" / "local")
-    words = ["render", "localhost", "-i", inventory, "-m", "tiny-qwen2", "-e", "deployer_port=8998", "--json"]
+    words = ["render", "localhost", "-i", inventory, "-m", "tiny-qwen2", "-e", f"deployer_port={free_port()}", "--json"]
     installed = run(elsewhere / "deployer", tmp_path, *words)
     checkout = run(Path(sys.executable).parent / "deployer", tmp_path, *words)
     assert installed.returncode == 0, installed.stderr
@@ -87,5 +89,5 @@ def test_same_plan_and_files_as_the_checkout(elsewhere: Path, tmp_path: Path) ->
 def test_plain_ansible_from_the_wheel(elsewhere: Path, tmp_path: Path) -> None:
     data = installed_root(elsewhere)
     words = ["-i", str(data / "inventories/local"), str(data / "playbooks/up.yml"), "-e", "model=tiny-qwen2", "--check"]
-    done = run(elsewhere / "ansible-playbook", tmp_path, *words, "-e", "deployer_port=8998")
+    done = run(elsewhere / "ansible-playbook", tmp_path, *words, "-e", f"deployer_port={free_port()}")
     assert done.returncode == 0, done.stdout + done.stderr

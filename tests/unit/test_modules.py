@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.box import free_port
+from tests.box import free_port
 
 MODULES = Path(__file__).resolve().parents[2] / "deployer" / "plugins" / "modules"
 RUN = """

@@ -47,4 +47,9 @@ class ActionModule(ActionBase):
                 "msg": f"the host has changed since the plan was made: {more[0].id} is needed too ({more[0].reason}); "
                 "run the command again",
             }
-        return result | {"changed": False, "plan": host_plan.model_dump(mode="json"), "steps": steps}
+        return result | {
+            "changed": False,
+            "plan": host_plan.model_dump(mode="json"),
+            "steps": steps,
+            "deployer": {"converged": converged},
+        }

@@ -39,4 +39,5 @@ class ActionModule(ActionBase):
             "plan": host_plan.model_dump(mode="json"),
             "removal": removal.model_dump(mode="json"),
             "steps": steps,
+            "deployer": {"converged": bool(arguments.get("converged"))},
         }
