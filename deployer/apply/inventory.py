@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from deployer.errors import InventoryError
 
@@ -77,12 +80,15 @@ def _quiet() -> Iterator[None]:
     from ansible.utils.display import Display
 
     display = Display()
-    before = display.warning
-    display.warning = lambda *_, **__: None
+    silenced = ("warning", "error_as_warning", "deprecated")
+    before = {name: getattr(display, name) for name in silenced}
+    for name in silenced:
+        setattr(display, name, lambda *_, **__: None)
     try:
         yield
     finally:
-        display.warning = before
+        for name, method in before.items():
+            setattr(display, name, method)
 
 
 @contextmanager
@@ -115,22 +121,51 @@ def _require_one_address(inventory: str, addresses: dict[str, set[str]]) -> None
 
 
 def _parse_problem(inventory: str, error: Exception) -> str:
-    """What the plugin that is meant for such a file says, without the list of all plugins that do not understand it."""
-    from ansible.errors import AnsibleError
+    """Line and complaint of the plugin that is meant for such a file; other plugins' complaints are noise."""
+    path = Path(inventory).expanduser().absolute()
+    if not path.is_file():
+        return _first_line(error)
+    name = "yaml" if path.suffix in (".yml", ".yaml", ".json") else "ini"
+    text = path.read_text(encoding="utf-8", errors="replace")
+    problem = _complaint(name, text) or _first_line(error)
+    line = _yaml_line(text) if name == "yaml" else _ini_line(text)
+    return f"line {line}: {problem}" if line else problem
+
+
+def _complaint(plugin: str, text: str) -> str | None:
+    """What an inventory plugin says of a text, None if it can read it."""
     from ansible.inventory.data import InventoryData
     from ansible.parsing.dataloader import DataLoader
     from ansible.plugins.loader import inventory_loader
 
-    path = Path(inventory).expanduser().absolute()
-    if path.is_file():
-        name = "yaml" if path.suffix in (".yml", ".yaml", ".json") else "ini"
+    with tempfile.NamedTemporaryFile("w", suffix=".yml" if plugin == "yaml" else ".ini", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
         try:
-            inventory_loader.get(name).parse(InventoryData(), DataLoader(), str(path), cache=False)
-        except AnsibleError as inner:
-            return _first_line(inner).removeprefix(f"{path}:")
-        except Exception as inner:
-            return f"{type(inner).__name__}: {_first_line(inner)}"
-    return _first_line(error)
+            inventory_loader.get(plugin).parse(InventoryData(), DataLoader(), file.name, cache=False)
+        except Exception as error:  # a plugin lets through what its parser raises
+            return _first_line(error).removeprefix("Failed to parse inventory: ").removeprefix(f"{file.name}:")
+    return None
+
+
+def _ini_line(text: str) -> int | None:
+    """The first line with which the text cannot be read. Ansible does not say; halving finds it in a few tries."""
+    lines = text.splitlines()
+    low, high = 0, len(lines)
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _complaint("ini", "\n".join(lines[:middle])) else (middle, high)
+    return high or None
+
+
+def _yaml_line(text: str) -> int | None:
+    try:
+        yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        return error.problem_mark.line + 1 if error.problem_mark else None
+    except yaml.YAMLError:
+        return None
+    return None
 
 
 def _first_line(error: Exception) -> str:

@@ -56,7 +56,7 @@ WRONG: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
     "inventory missing": ({}, ["up", "-i", "none.ini", "-m", "tiny-qwen2"], ["none.ini does not exist"]),
     "inventory empty": ({"e.ini": ""}, ["plan", "-i", "e.ini", "-m", "tiny-qwen2"], ["e.ini: the inventory is empty"]),
     "inventory without hosts": ({"e.ini": "[gpu]\n"}, ["plan", "-i", "e.ini", "-m", "tiny-qwen2"], ["no hosts"]),
-    "inventory unparsable": ({"b.ini": "[a\nx=\n"}, ["plan", "-i", "b.ini", "-m", "tiny-qwen2"], ["b.ini", "1"]),
+    "inventory unparsable": ({"b.ini": "[a\nx=\n"}, ["plan", "-i", "b.ini", "-m", "tiny-qwen2"], ["b.ini: line 1: "]),
     "host twice": (
         {"t.ini": "[a]\nx ansible_host=10.0.0.1\n[b]\nx ansible_host=10.0.0.2\n"},
         ["plan", "-i", "t.ini", "-m", "tiny-qwen2"],
