@@ -141,6 +141,18 @@ def test_translation_has_the_same_commands() -> None:
     assert len(commands(read("README.md"))) >= 5
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "traceability").glob("*.md")), ids=lambda each: each.stem)
+def test_traceability_names_files_that_are_there_and_ids_without_gaps(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`([\w./-]+/[\w./-]+)`", text):
+        assert name.startswith("/") or (ROOT / name).exists(), name
+    numbers: dict[str, list[int]] = {}
+    for kind, number in re.findall(r"^\| \w+-([RFX])(\d\d) \| \S", text, re.MULTILINE):
+        numbers.setdefault(kind, []).append(int(number))
+    assert set(numbers) == {"R", "F", "X"}
+    assert all(found == list(range(1, len(found) + 1)) for found in numbers.values())
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
