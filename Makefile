@@ -7,7 +7,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Where plugins stand, for tools that look at a role alone.
 PLUGINS := ANSIBLE_LIBRARY=deployer/plugins/modules ANSIBLE_ACTION_PLUGINS=deployer/plugins/action
 
-.PHONY: docs up down test test-unit test-roles test-e2e lint format install install-test lock clean
+.PHONY: help docs up down test test-unit test-roles test-e2e lint format install install-test lock clean
+
+help:
+	@echo "make up         serve a tiny model with random weights on this machine, and verify it"
+	@echo "make down       remove it again"
+	@echo "make test       all tests (about 15 minutes; installs the real engine)"
+	@echo "make test-unit  the fast ones"
+	@echo "make docs lock format clean"
 
 up: $(VENV)/.installed
 	$(BIN)/deployer up --inventory inventories/local --model tiny-qwen2 --yes

@@ -99,41 +99,43 @@ class _Board:
             )
         return board
 
-    def update(self, event: Event) -> tuple[str, _Step, str] | None:
-        """Take an event in; returns the step's name, the step and what became of it, where that is worth a line."""
+    def update(self, event: Event) -> list[tuple[str, _Step, str]]:
+        """Take an event in; returns what is worth a line: step, and `run`, `retry`, or how it ended."""
         steps = self.steps.get(event.host, {})
-        name = event.step(steps)
-        ended = None
-        if event.event == "start" and name != self._running(steps):
-            ended = self._finish(steps, "ok")
+        name, running = event.step(steps), self._running(steps)
+        told = []
+        if running and event.event == "start" and name != running:
+            told.append(self._end(steps, running, "ok"))
+            running = None
         if event.failed:
-            failed = name or self._running(steps)
-            if failed:
-                self._finish(steps, event.status)
-                return failed, steps[failed], event.status
+            failed = name or running
+            return [*told, self._end(steps, failed, event.status)] if failed else told
         if name is None:
-            return (*ended, "ok") if ended else None
+            return told
         step = steps[name]
-        step.now = event.message.splitlines()[0][:80] if event.event == "retry" and event.message else event.task
+        retry = event.event == "retry"
+        step.now = event.message.partition("\n")[0][:80] if retry and event.message else event.task
         if step.state == "wait":
             step.state, step.begun = "run", time.monotonic()
-            return name, step, "run"
-        return (name, step, "retry") if event.event == "retry" else None
+            told.append((name, step, "run"))
+        elif retry:
+            told.append((name, step, "retry"))
+        return told
 
     @staticmethod
     def _running(steps: dict[str, _Step]) -> str | None:
         return next((name for name, step in steps.items() if step.state == "run"), None)
 
-    def _finish(self, steps: dict[str, _Step], state: str) -> tuple[str, _Step] | None:
-        name = self._running(steps)
-        if name is None:
-            return None
+    @staticmethod
+    def _end(steps: dict[str, _Step], name: str, state: str) -> tuple[str, _Step, str]:
         steps[name].state, steps[name].ended = state, time.monotonic()
-        return name, steps[name]
+        return name, steps[name], state
 
     def close(self, ended: str) -> None:
         for steps in self.steps.values():
-            self._finish(steps, ended)
+            running = self._running(steps)
+            if running:
+                self._end(steps, running, ended)
 
 
 class _LineView:
@@ -148,22 +150,15 @@ class _LineView:
     def event(self, event: Event) -> None:
         if not self._plans:
             return
-        running = {name for name, step in self._board.steps.get(event.host, {}).items() if step.state == "run"}
-        told = self._board.update(event)
-        for name in running:
-            step = self._board.steps[event.host][name]
-            if step.state == "ok":
-                self._display.say(f"  {event.host}  {name}: done in {duration(step.elapsed())}")
-        if told is None:
-            return
-        name, step, what = told
-        if what == "run":
-            size = f", {gb(step.size)}" if step.size else ""
-            self._display.say(f"  {event.host}  {name}: {step.reason} (≈ {duration(step.estimate_s)}{size})")
-        elif what == "retry":
-            self._display.say(f"  {event.host}  {name}: {duration(step.elapsed())}, {step.now}")
-        elif what != "ok":
-            self._display.say(f"  {event.host}  {name}: {what} after {duration(step.elapsed())}")
+        for name, step, what in self._board.update(event):
+            if what == "run":
+                size = f", {gb(step.size)}" if step.size else ""
+                words = f"{step.reason} (≈ {duration(step.estimate_s)}{size})"
+            elif what == "retry":
+                words = f"{duration(step.elapsed())}, {step.now}"
+            else:
+                words = f"{'done in' if what == 'ok' else f'{what} after'} {duration(step.elapsed())}"
+            self._display.say(f"  {event.host}  {name}: {words}")
 
     def close(self, ended: str) -> None:
         word = "done in" if ended == "ok" else f"{ended} after"
