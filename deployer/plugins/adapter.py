@@ -50,5 +50,7 @@ def run_program(action: Any, task_vars: Mapping[str, Any], request: dict[str, An
     if interpreter.startswith("auto"):
         interpreter = ""
     command = observe.pack(request, interpreter, program)
-    answer = action._low_level_execute_command(command, sudoable=True, executable="/bin/sh")
+    # Only becoming another user may need a terminal; without one, what is printed arrives as it was printed.
+    becomes = action._connection.become is not None
+    answer = action._low_level_execute_command(command, sudoable=becomes, executable="/bin/sh")
     return observe.unpack(int(answer.get("rc", 1)), str(answer.get("stdout", "")), str(answer.get("stderr", "")))

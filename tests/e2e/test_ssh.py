@@ -30,8 +30,7 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (place / "known").write_text(f"[127.0.0.1]:{port} {(place / 'host.pub').read_text()}")
     (place / "config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {place}/host\nAuthorizedKeysFile {place}/user.pub\n"
-        # A server without root may not hand a terminal to anybody; Ansible asks for one and does without.
-        f"StrictModes no\nPidFile {place}/pid\nUsePAM no\nPermitTTY no\n"
+        f"StrictModes no\nPidFile {place}/pid\nUsePAM no\n"
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
@@ -45,6 +44,8 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert server.poll() is None, (place / "log").read_text()
         yield (
             f"ansible_host=127.0.0.1 ansible_port={port} ansible_user={getpass.getuser()} "
+            # A server without root may not hand a terminal to anybody.
+            f"ansible_ssh_use_tty=false "
             f"ansible_ssh_private_key_file={place}/user "
             f"ansible_ssh_common_args='-o UserKnownHostsFile={place}/known -o ControlPath={place}/%C'"
         )
