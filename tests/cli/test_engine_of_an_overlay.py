@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deployer.observe import holder
 from tests.box import Box, ran, steps
 
 SERVER = """
@@ -113,3 +114,24 @@ def test_run_leaves_its_whole_record(box: Box) -> None:
     assert {event["role"] for event in events} >= {"observe", "engine", "serving", "readiness", "lock"}
     assert "PLAY RECAP" in (record / "ansible.log").read_text()
     assert json.loads((record / "plan.json").read_text())["box"]["spec"]["serving"]["port"] == box.port
+
+
+def test_lock_of_another_control_node_stands_and_a_dead_or_damaged_one_does_not(box: Box) -> None:
+    box.data.mkdir(parents=True)
+    lock = box.data / "lock.json"
+    foreign = holder.claim(1, "deployer up").model_copy(
+        update={"identity": "elsewhere", "user": "li", "control": "ops7"}
+    )
+    lock.write_text(foreign.model_dump_json(exclude={"alive"}))
+    refused = box.run("up", "--model", "echo", "--yes")
+    assert refused.status == 2
+    assert "box is locked by li@ops7 (pid 1, `deployer up`) since 2" in refused.err
+    assert f"remove {lock} on the host" in refused.err
+    assert not (box.data / "engines").exists()
+    dead = foreign.model_copy(update={"identity": holder.identity(), "start": -1})
+    lock.write_text(dead.model_dump_json(exclude={"alive"}))
+    assert box.run("up", "--model", "echo", "--yes").status == 0
+    assert not lock.exists()
+    lock.write_text("{")
+    assert box.run("restart", "--yes").status == 0
+    assert not lock.exists()

@@ -9,7 +9,7 @@ from ansible.plugins.action import ActionBase
 from pydantic import ValidationError
 
 from deployer import observe
-from deployer.errors import DeployerError
+from deployer.errors import DeployerError, LockedError
 from deployer.observe import holder
 from deployer.plugins import adapter
 
@@ -43,11 +43,17 @@ class ActionModule(ActionBase):
 
     def _take_over(self, variables: dict[str, Any], request: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
         """Take the lock of a dead run of this control node; anybody else's stands."""
+        path, host = request["path"], str(variables["inventory_hostname"])
+        state: bool | None = False
         try:
             other = observe.Lock.model_validate(held)
+            state = holder.alive(other)
         except ValidationError:
-            return adapter.run_program(self, variables, request | {"replace": held}, "locker")
-        state = holder.alive(other)
-        if state is False:
-            return adapter.run_program(self, variables, request | {"replace": held}, "locker")
-        raise holder.locked(str(variables["inventory_hostname"]), other, state, request["path"])
+            other = None  # a lock that names nobody
+        if other and state is not False:
+            raise holder.locked(host, other, state, path)
+        answer = adapter.run_program(self, variables, request | {"replace": held}, "locker")
+        if not answer.get("done") and "held" in answer:
+            # Somebody else came between the two questions.
+            raise LockedError(f"{host} was locked by another run a moment ago", "run the command again later")
+        return answer
