@@ -24,6 +24,7 @@ VERBS = {
     "down": "Remove a deployment",
     "models": "List the models of the catalog",
     "accelerators": "List the accelerators of the catalog",
+    "lab": "Rehearse on containers with emulated accelerators",
     "render": "Print the files, environment and command of a host",
 }
 

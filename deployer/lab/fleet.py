@@ -1,0 +1,359 @@
+"""The lab's containers: made, started, rebooted, broken and removed."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from docker.errors import APIError
+from docker.types import IPAMConfig, IPAMPool
+
+from deployer.errors import UsageError
+from deployer.lab import docker_engine, engine, faults, images, packages, site, weights
+from deployer.lab.images import LabError, Say
+from deployer.paths import state_dir
+
+BOOT_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 30
+# What a server with these cards has; the containers see the machine's own, which says nothing of it.
+MEMORY_KIB = 512 * 2**20
+# Ids of cards as npu-smi gives them to slots: hardly ever 0, 1, 2 …
+CARD_IDS = {1: (8,), 2: (1, 4), 3: (1, 2, 5), 4: (1, 2, 4, 5)}
+FACTORY_FIRMWARE = "7.1.0.5.220"
+CKPT = "/home/ckpt"
+SUBNETS = 64
+
+
+@dataclass(frozen=True)
+class HostStatus:
+    """One host of the lab."""
+
+    state: str
+    address: str
+    flavour: str
+    accelerator: str
+    cards: int
+    faults: tuple[str, ...]
+
+
+class Lab:
+    """One lab, by its name; what it is made of stands in its directory and in its containers' labels."""
+
+    def __init__(self, name: str, say: Say) -> None:
+        self.name, self.say = name, say
+        self.directory = state_dir() / "lab" / name
+        self.client = docker_engine.connect()
+
+    # up and down
+
+    def up(self, inventory: str) -> Path:
+        """Make and start every host of the inventory; those that are there already stay as they are."""
+        wanted = site.read(inventory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        hosts = self._hosts()
+        for name in hosts:
+            if name not in wanted.hosts:
+                raise UsageError(
+                    f"lab {self.name!r} has the host {name}, which is not in {inventory}",
+                    "`deployer lab down` first, or give this lab another --name",
+                )
+        ascend = any(each.accelerator.startswith("ascend") for each in wanted.hosts.values())
+        host_images = {
+            f: images.host_image(self.client, f, self.say) for f in {w.flavour for w in wanted.hosts.values()}
+        }
+        brought = self._packages(ascend)
+        lent = engine.site_packages(self.say) if ascend else None
+        self._key()
+        network = self._network()
+        for name, each in wanted.hosts.items():
+            if name not in hosts:
+                self.say(f"starting {name} ({each.flavour}, {_cards(each)})")
+                self._create(each, host_images[each.flavour], network, lent)
+            container = self._container(name)
+            if container.status != "running" and "host-down" not in self._faults(name):
+                container.start()
+            if brought:
+                packages.lend(brought, self.directory / "packages" / name)
+        addresses = {name: self._wait(name) for name in wanted.hosts}
+        self._known_hosts(addresses)
+        path = site.write(
+            wanted, self.directory, {name: self._variables(each, addresses) for name, each in wanted.hosts.items()}
+        )
+        self._write_state()
+        return path
+
+    def down(self) -> list[str]:
+        """Remove the lab's containers, network and directory; returns the hosts that were there."""
+        hosts = self._hosts()
+        for container in hosts.values():
+            container.remove(force=True, v=True)
+        for network in self.client.networks.list(filters={"label": f"{docker_engine.LABEL}={self.name}"}):
+            network.remove()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        return list(hosts)
+
+    # while it is up
+
+    def status(self) -> dict[str, HostStatus]:
+        """Each host's state, address and faults."""
+        found = {}
+        for name, container in self._hosts().items():
+            labels = container.labels
+            found[name] = HostStatus(
+                state=container.status,
+                address=labels[f"{docker_engine.LABEL}.address"],
+                flavour=labels[f"{docker_engine.LABEL}.flavour"],
+                accelerator=labels[f"{docker_engine.LABEL}.accelerator"],
+                cards=int(labels[f"{docker_engine.LABEL}.cards"]),
+                faults=tuple(sorted(self._faults(name))),
+            )
+        return found
+
+    @property
+    def inventory(self) -> Path:
+        """The lab's inventory."""
+        return self.directory / "inventory.yml"
+
+    def reboot(self, host: str) -> None:
+        """Stop the host, start it again, and wait until its sshd answers."""
+        container = self._container(host)
+        container.restart(timeout=STOP_TIMEOUT_S)
+        self._wait(host)
+
+    def fault(self, host: str, text: str, on: bool) -> None:
+        """Switch a fault of a host on or off."""
+        name, fault, argument = faults.parse(text)
+        container = self._container(host)
+        if fault.place == "container":
+            container.stop(timeout=STOP_TIMEOUT_S) if on else container.start()
+        elif fault.place == "packages":
+            packages.lend(self._packages(True) or self.directory, self.directory / "packages" / host)
+            if on:
+                packages.truncate(self.directory / "packages" / host)
+        else:
+            self._run(container, ["/usr/local/lib/lab/fault", "on" if on else "off", name, argument])
+        switched = self._faults(host)
+        (switched.add if on else switched.discard)(name)
+        self._keep_faults(host, switched)
+        if not on and name == "reboot-never-back":
+            container.restart(timeout=STOP_TIMEOUT_S)
+        if not on and (name == "reboot-never-back" or fault.place == "container"):
+            self._wait(host)
+
+    def execute(self, host: str, words: list[str]) -> tuple[int, str]:
+        """Run a command on a host, past SSH: exit status and output."""
+        done = self._container(host).exec_run(words)
+        return int(done.exit_code), done.output.decode("utf-8", "replace")
+
+    # parts
+
+    def _create(self, wanted: site.Wanted, image: str, network: Any, lent: Path | None) -> None:
+        address = self._free_address(network)
+        label = docker_engine.LABEL
+        options = docker_engine.host_options()
+        if lent:
+            options["Binds"] = [f"{lent}:/opt/lab-engine:ro"]
+        name = f"deployer-lab-{self.name}-{wanted.name}"
+        self.client.api.create_container(
+            image, name=name, hostname=wanted.name, volumes=["/var/lib/docker"], host_config=options,
+            labels={
+                label: self.name, f"{label}.host": wanted.name, f"{label}.address": address,
+                f"{label}.flavour": wanted.flavour, f"{label}.accelerator": wanted.accelerator,
+                f"{label}.cards": str(wanted.cards if wanted.accelerator != "cpu" else 0),
+            },
+            networking_config={
+                "EndpointsConfig": {network.name: {"IPAMConfig": {"IPv4Address": address}, "Aliases": [wanted.name]}}
+            },
+        )  # fmt: skip
+        container = self.client.containers.get(name)
+        memory = f"MemTotal: {MEMORY_KIB} kB\nMemFree: {MEMORY_KIB // 2} kB\nMemAvailable: {MEMORY_KIB * 3 // 4} kB\n"
+        images.write_file(container, "/etc/lab/meminfo", memory.encode())
+        public = (self.directory / "key.pub").read_bytes()
+        images.write_file(container, "/root/.ssh/authorized_keys", public, 0o600)
+        if wanted.accelerator.startswith("ascend"):
+            images.write_file(container, "/etc/lab/ascend.json", json.dumps({"cards": _ascend_cards(wanted)}).encode())
+            self._copy_weights(container, wanted)
+        container.start()
+        if wanted.user != "root":
+            self._account(container, wanted.user, public)
+
+    def _account(self, container: Any, user: str, public: bytes) -> None:
+        """An account that may become root by sudo without a password."""
+        if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", user):
+            raise UsageError(f"ansible_user={user!r} cannot be the name of an account")
+        self._run(container, ["useradd", "-m", "-s", "/bin/bash", user])
+        images.write_file(container, f"/etc/sudoers.d/{user}", f"{user} ALL=(ALL) NOPASSWD: ALL\n".encode(), 0o440)
+        images.write_file(container, f"/home/{user}/.ssh/authorized_keys", public, 0o644)
+
+    def _copy_weights(self, container: Any, wanted: site.Wanted) -> None:
+        """Tiny weights of every model, where the inventory says that weights are."""
+        place = str(wanted.variables.get("deployer_weights_dir", f"{CKPT}/{{{{ deployer_model }}}}"))
+        store = state_dir() / "lab" / "weights"
+        for model, billions in weights.MODELS.items():
+            if not (store / model / "SHA256SUMS").is_file():
+                weights.make(store / model, billions)
+            target = re.sub(r"\{\{.*?\}\}", model, place)
+            if target == place and not place.rstrip("/").lower().endswith(model):
+                continue
+            for path in (store / model).iterdir():
+                images.write_file(container, f"{target}/{path.name}", path.read_bytes())
+
+    def _variables(self, wanted: site.Wanted, addresses: dict[str, str]) -> dict[str, Any]:
+        known = self.directory / "known_hosts"
+        own: dict[str, Any] = {
+            "ansible_host": addresses[wanted.name],
+            "ansible_user": wanted.user,
+            "ansible_ssh_private_key_file": str(self.directory / "key"),
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={known}",
+        }
+        if wanted.accelerator.startswith("ascend"):
+            own["deployer_packages_dir"] = str(self.directory / "packages" / wanted.name)
+            own["deployer_weights_dir"] = wanted.variables.get(
+                "deployer_weights_dir", f"{CKPT}/{{{{ deployer_model }}}}"
+            )
+        return own
+
+    def _packages(self, needed: bool) -> Path | None:
+        if not needed:
+            return None
+        architecture = platform.machine()
+        host = images.host_image(self.client, "debian", self.say)
+        serving = images.serving_image(self.client, architecture, self.say)
+        return packages.make(self.client, host, serving, architecture, state_dir() / "lab" / "packages", self.say)
+
+    def _key(self) -> None:
+        if not (self.directory / "key").is_file():
+            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"deployer-lab-{self.name}"]
+            subprocess.run([*words, "-f", str(self.directory / "key")], check=True)
+
+    def _known_hosts(self, addresses: dict[str, str]) -> None:
+        lines = []
+        for name, address in addresses.items():
+            _, key = self.execute(name, ["cat", "/etc/ssh/ssh_host_ed25519_key.pub"])
+            lines.append(f"{address} {' '.join(key.split()[:2])}\n")
+        (self.directory / "known_hosts").write_text("".join(lines), encoding="ascii")
+
+    def _network(self) -> Any:
+        found = self.client.networks.list(filters={"label": f"{docker_engine.LABEL}={self.name}"})
+        if found:
+            return found[0]
+        # Docker keeps addresses across restarts only in a subnet that was asked for.
+        refusal = ""
+        for third in range(SUBNETS):
+            pool = IPAMPool(subnet=f"172.29.{third}.0/24")
+            try:
+                return self.client.networks.create(
+                    f"deployer-lab-{self.name}",
+                    labels={docker_engine.LABEL: self.name},
+                    ipam=IPAMConfig(pool_configs=[pool]),
+                )
+            except APIError as error:
+                refusal = str(error.explanation)
+        raise LabError(
+            f"Docker gives the lab no network in 172.29.0.0/16: {refusal}", "remove networks that are not used"
+        )
+
+    def _free_address(self, network: Any) -> str:
+        network.reload()
+        subnet = network.attrs["IPAM"]["Config"][0]["Subnet"]
+        base = subnet.rpartition(".")[0]
+        taken = {each.labels.get(f"{docker_engine.LABEL}.address") for each in self._hosts().values()}
+        return next(address for number in range(10, 250) if (address := f"{base}.{number}") not in taken)
+
+    def _hosts(self) -> dict[str, Any]:
+        found = self.client.containers.list(all=True, filters={"label": f"{docker_engine.LABEL}={self.name}"})
+        return {each.labels[f"{docker_engine.LABEL}.host"]: each for each in sorted(found, key=lambda each: each.name)}
+
+    def _container(self, host: str) -> Any:
+        hosts = self._hosts()
+        if host not in hosts:
+            have = f"it has {', '.join(hosts)}" if hosts else "`deployer lab up` makes one"
+            raise UsageError(f"lab {self.name!r} has no host {host!r}", have)
+        return hosts[host]
+
+    def _run(self, container: Any, words: list[str]) -> None:
+        done = container.exec_run(words)
+        if done.exit_code != 0:
+            raise LabError(
+                f"{' '.join(words)} on {container.name}: {done.output.decode('utf-8', 'replace').strip()[-400:]}"
+            )
+
+    def _wait(self, host: str) -> str:
+        """The host's address, once its sshd answers."""
+        container = self._container(host)
+        address = str(container.labels[f"{docker_engine.LABEL}.address"])
+        if not _until(lambda: _greets(address), BOOT_TIMEOUT_S):
+            log = container.logs(tail=8).decode("utf-8", "replace").strip()
+            raise LabError(f"{host} did not come up within {BOOT_TIMEOUT_S:.0f} s: {log or 'it said nothing'}")
+        return address
+
+    def _faults(self, host: str) -> set[str]:
+        try:
+            state = json.loads((self.directory / "faults.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return set()
+        return set(state.get(host, []))
+
+    def _keep_faults(self, host: str, names: set[str]) -> None:
+        path = self.directory / "faults.json"
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            state = {}
+        state[host] = sorted(names)
+        path.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+
+    def _write_state(self) -> None:
+        document = {name: status.__dict__ for name, status in self.status().items()}
+        (self.directory / "lab.json").write_text(json.dumps(document, indent=1, default=list) + "\n", encoding="utf-8")
+
+
+def _cards(wanted: site.Wanted) -> str:
+    if wanted.accelerator == "cpu":
+        return "no card"
+    return f"{wanted.cards} × {wanted.accelerator}"
+
+
+def _ascend_cards(wanted: site.Wanted) -> list[dict[str, Any]]:
+    """The cards in the slots: Atlas 300I Duo, two chips each."""
+    return [
+        {
+            "npu": number, "bus": f"0000:{slot + 1:02x}:00.0", "vendor": "19e5", "device": "d500", "subvendor": "0200",
+            "subdevice": "0110", "chips": 2, "serial": _serial(wanted.name, slot),
+            "firmware": FACTORY_FIRMWARE,
+        }
+        for slot, number in enumerate(CARD_IDS[wanted.cards])
+    ]  # fmt: skip
+
+
+def _serial(host: str, slot: int) -> str:
+    return uuid.uuid5(uuid.NAMESPACE_DNS, f"{host}/{slot}").hex[:20].upper()
+
+
+def _greets(address: str) -> bool:
+    """Whether an SSH server says its name there."""
+    try:
+        with socket.create_connection((address, 22), timeout=2) as connection:
+            connection.settimeout(2)
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True

@@ -1,0 +1,73 @@
+"""What operators bring along: the driver's and the firmware's packages, and the image as an archive."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from deployer.lab.images import Say
+
+# The versions of the vendor's guide (driver 24.1.rc3 with firmware 7.5.0.1.129), and a later pair to upgrade to.
+CHIP, PCI_DEVICE = "310p", "d500"
+PAIRS = (("24.1.rc3", "7.5.0.1.129"), ("25.2.0", "7.7.0.6.236"))
+IMAGE_ARCHIVE = "intelligence_boom-0.1.0-{architecture}-300I-Duo.tar"
+SUMS = "SHA256SUMS"
+
+
+def make(client: Any, host_image: str, serving_image: str, architecture: str, directory: Path, say: Say) -> Path:
+    """A directory per pair of versions, each with packages, image archive and checksums; returns the first pair's."""
+    directory.mkdir(parents=True, exist_ok=True)
+    archive = directory / IMAGE_ARCHIVE.format(architecture=architecture)
+    stamp = directory / "made-of"
+    made_of = f"{host_image} {client.images.get(serving_image).id}\n"
+    if stamp.is_file() and stamp.read_text() == made_of:
+        return directory / PAIRS[0][0]
+    stamp.unlink(missing_ok=True)
+    say("making the driver's and the firmware's packages, and the image's archive")
+    with archive.open("wb") as stream:
+        for chunk in client.images.get(serving_image).save(named=serving_image):
+            stream.write(chunk)
+    for driver, firmware in PAIRS:
+        place = directory / driver
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        client.containers.run(
+            host_image,
+            ["/usr/local/lib/lab/ascend/make-packages", "/out", CHIP, PCI_DEVICE, architecture, driver, firmware],
+            entrypoint="", remove=True, volumes={str(place): {"bind": "/out", "mode": "rw"}}, network_mode="none",
+        )  # fmt: skip
+        os.link(archive, place / archive.name)
+        _write_sums(place)
+    stamp.write_text(made_of)
+    return directory / PAIRS[0][0]
+
+
+def lend(source: Path, target: Path) -> None:
+    """A host's own directory of the same files, without their bytes once more."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        place = target / path.name
+        place.unlink(missing_ok=True)
+        os.link(path, place)
+
+
+def truncate(directory: Path) -> None:
+    """Cut the image's archive of one host in half; the others' stays as it is."""
+    for path in directory.glob("*.tar"):
+        half = path.stat().st_size // 2
+        with path.open("rb") as whole, path.with_suffix(".half").open("wb") as part:
+            while half > 0 and (chunk := whole.read(min(half, 1 << 20))):
+                part.write(chunk)
+                half -= len(chunk)
+        path.with_suffix(".half").replace(path)
+
+
+def _write_sums(directory: Path) -> None:
+    lines = []
+    for path in sorted(directory.iterdir()):
+        with path.open("rb") as stream:
+            lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {path.name}\n")
+    (directory / SUMS).write_text("".join(lines), encoding="ascii")

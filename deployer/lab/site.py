@@ -1,0 +1,111 @@
+"""Reads the inventory that is to be rehearsed, and writes the lab's, which points at the lab's hosts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deployer.errors import InventoryError, UsageError
+
+# Cards by the accelerators that the lab can emulate.
+ACCELERATORS = ("ascend-310p", "cpu")
+FLAVOURS = ("openeuler", "debian")
+MAX_CARDS = 4
+# How the real hosts are reached says nothing of the lab's.
+CONNECTION = (
+    "ansible_host", "ansible_port", "ansible_connection", "ansible_password", "ansible_ssh_pass",
+    "ansible_become_password", "ansible_become_pass", "ansible_ssh_private_key_file", "ansible_private_key_file",
+    "ansible_ssh_common_args", "ansible_ssh_extra_args", "ansible_ssh_host", "ansible_ssh_port",
+    "ansible_python_interpreter",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One host of the inventory, as the lab shall make it."""
+
+    name: str
+    accelerator: str
+    cards: int
+    flavour: str
+    user: str
+    variables: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Site:
+    """The inventory: its hosts, and which groups they are in."""
+
+    path: Path
+    hosts: dict[str, Wanted]
+    groups: dict[str, list[str]]
+
+
+def read(inventory: str) -> Site:
+    """The inventory as Ansible reads it; group variables are already with their hosts."""
+    path = Path(inventory).expanduser()
+    if not path.exists():
+        raise InventoryError(f"inventory {inventory} does not exist", "name a file or directory with --inventory")
+    done = subprocess.run(
+        [sys.executable, "-m", "ansible", "inventory", "-i", str(path), "--list"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    try:
+        document = json.loads(done.stdout)
+    except ValueError:
+        last = (done.stderr.strip() or "no output").splitlines()[-1]
+        raise InventoryError(f"{inventory}: {last}", "correct the inventory") from None
+    variables = document.pop("_meta", {}).get("hostvars", {})
+    groups = {
+        name: members for name, group in document.items() if name != "all" and (members := _members(document, name))
+    }
+    names = list(dict.fromkeys(host for members in groups.values() for host in members))
+    if not names:
+        raise InventoryError(f"{inventory}: no hosts in it", "name at least one host")
+    return Site(path, {name: _wanted(name, variables.get(name, {})) for name in names}, groups)
+
+
+def _members(document: dict[str, Any], group: str) -> list[str]:
+    own = document.get(group, {})
+    found = list(own.get("hosts", []))
+    for child in own.get("children", []):
+        found += _members(document, child)
+    return list(dict.fromkeys(found))
+
+
+def _wanted(name: str, variables: dict[str, Any]) -> Wanted:
+    accelerator = str(variables.get("deployer_accelerator") or variables.get("accelerator") or "cpu")
+    if accelerator not in ACCELERATORS:
+        raise UsageError(f"{name}: the lab cannot emulate {accelerator!r}", f"it emulates {' and '.join(ACCELERATORS)}")
+    flavour = str(variables.get("lab_os", FLAVOURS[0]))
+    if flavour not in FLAVOURS:
+        raise UsageError(f"{name}: lab_os={flavour!r}", f"it is one of {', '.join(FLAVOURS)}")
+    cards = variables.get("lab_cards", 1)
+    if not str(cards).isdigit() or not 1 <= int(cards) <= MAX_CARDS:
+        raise UsageError(f"{name}: lab_cards={cards!r}", f"it is a number from 1 to {MAX_CARDS}")
+    kept = {key: value for key, value in variables.items() if key not in CONNECTION}
+    return Wanted(name, accelerator, int(cards), flavour, str(variables.get("ansible_user", "root")), kept)
+
+
+def write(site: Site, directory: Path, own: dict[str, dict[str, Any]]) -> Path:
+    """The lab's inventory: the site's groups and variables, with `own` of each host over them."""
+    hosts = {name: {**wanted.variables, **own[name]} for name, wanted in site.hosts.items()}
+    children = {
+        group: {"hosts": dict.fromkeys(members)} for group, members in site.groups.items() if group != "ungrouped"
+    }
+    text = yaml.safe_dump({"all": {"hosts": hosts, "children": children}}, sort_keys=False, allow_unicode=True)
+    path = directory / "inventory.yml"
+    path.write_text(
+        f"# Written by `deployer lab up`; the hosts of {site.path}, as containers.\n{text}", encoding="utf-8"
+    )
+    overlay, link = site.path.absolute().parent / "catalog", directory / "catalog"
+    link.unlink(missing_ok=True)
+    if overlay.is_dir():
+        link.symlink_to(overlay)
+    return path
