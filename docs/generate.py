@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 from click.testing import CliRunner
 
@@ -29,9 +30,15 @@ ROLES = [
     "observe",
     "preflight",
     "lock",
+    "kernel_headers",
+    "ascend_driver",
+    "reboot",
+    "docker_engine",
     "engine",
+    "image",
     "artefacts",
     "serving",
+    "serving_container",
     "readiness",
     "smoke_test",
     "teardown",
@@ -44,6 +51,9 @@ def cli_page() -> str:
     parts = ["# Command line\n", NOTE, help_block()]
     for verb in VERBS:
         parts += [f"\n## deployer {verb}\n", help_block(verb)]
+        command = cli.get_command(click.Context(cli), verb)
+        for name in command.commands if isinstance(command, click.Group) else ():
+            parts += [f"\n### deployer {verb} {name}\n", help_block(verb, name)]
     parts += ["\n## Exit status\n", "The worst host decides; the summary names each.\n"]
     parts += table(["status", "meaning"], ([str(int(each)), each.meaning] for each in ExitStatus))
     return "\n".join(parts) + "\n"

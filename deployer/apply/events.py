@@ -34,8 +34,8 @@ class Event(BaseModel):
         return self.event == "end" and self.status in ("failed", "unreachable")
 
     def step(self, steps: Collection[str]) -> str | None:
-        """Which of the plan's steps the task belongs to: a step's id is the name of its role, or a tag within one."""
-        return next((name for name in (self.role, *self.tags) if name in steps), None)
+        """Which of the plan's steps the task belongs to: a tag, or the name of its role."""
+        return next((name for name in (*self.tags, self.role) if name in steps), None)
 
     @property
     def message(self) -> str:

@@ -2,11 +2,12 @@
 
 from deployer.catalog.failures import match as match_failure
 from deployer.catalog.loader import Catalog, load, overlay_directories
-from deployer.catalog.schema import Accelerator, Failure, Model, Placement, Runtime, Weights, WeightsSource
+from deployer.catalog.schema import Accelerator, Driver, Failure, Model, Placement, Runtime, Weights, WeightsSource
 
 __all__ = [
     "Accelerator",
     "Catalog",
+    "Driver",
     "Failure",
     "Model",
     "Placement",

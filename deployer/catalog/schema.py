@@ -18,6 +18,10 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 PciId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}$")]
 
 
+Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,62}$")]
+ImageReference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,254}$")]
+
+
 def _compiles(value: str) -> str:
     try:
         re.compile(value)
@@ -43,6 +47,71 @@ class PciFunction(Entry):
     device: PciId
     subvendor: PciId | None = None
     subdevice: PciId | None = None
+    product: str = Field(default="", description="what this card is sold as")
+    chips: int | None = Field(default=None, ge=1, description="chips of this card, where not `chips_per_card`")
+
+
+class DriverPair(Entry):
+    """A driver and the firmware that goes with it; `kernels` are prefixes of `uname -r`, empty means any."""
+
+    driver: Version
+    firmware: Version
+    kernels: tuple[str, ...] = ()
+
+
+class Tool(Entry):
+    """A program that an installer needs, and the package that has it, by package manager."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
+    dnf: str
+    apt: str
+
+
+class Driver(Entry):
+    """How an accelerator's driver and firmware are brought onto a host."""
+
+    role: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+    default: Version = Field(description="driver version that is installed where the inventory names none")
+    pairs: tuple[DriverPair, ...]
+    chip: str = Field(description="the chip's name in the names of packages")
+    driver_package: Pattern = Field(description="name of a driver package, with groups chip, version and arch")
+    firmware_package: Pattern = Field(description="name of a firmware package, with groups chip and version")
+    architecture_names: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    account: str = Field(default="", description="account that the installer wants")
+    directory: str = Field(description="where it is installed")
+    disk_bytes: int = Field(default=0, ge=0, description="free space that the installation needs")
+    kernel_headers: bool = Field(default=True, description="its kernel module is compiled on the host")
+    tools: tuple[Tool, ...] = ()
+    install_s: int = Field(default=120, ge=0)
+
+    def pair(self, version: str) -> DriverPair | None:
+        """The pair of a driver version."""
+        return next((each for each in self.pairs if each.driver == version), None)
+
+
+class Mount(Entry):
+    """A path of the host that a container sees at the same place, where it is there as `kind`."""
+
+    path: str
+    kind: Literal["directory", "file"]
+    read_only: bool = True
+    required: bool = False
+    target: str = Field(default="", description="where the container sees it, if elsewhere")
+
+
+class Devices(Entry):
+    """Device nodes: one per chip, and those that all share."""
+
+    chip: str = Field(description="`{id}` is the chip's number")
+    shared: tuple[str, ...] = ()
+    visible: EnvironmentName = Field(description="environment variable that lists the chips a process may use")
+
+
+class SupportedSystem(Entry):
+    """A distribution that the vendor supports: `ID` and beginnings of `VERSION_ID` of os-release."""
+
+    id: str
+    versions: tuple[str, ...]
 
 
 class RefusedModel(Entry):
@@ -64,7 +133,11 @@ class Accelerator(Entry):
     chips_per_card: int = Field(default=1, ge=1)
     chip_memory_mib: int | None = Field(default=None, ge=1)
     dtypes: tuple[str, ...] = ()
-    kernels: tuple[str, ...] = Field(default=(), description="prefixes of `uname -r`; empty means any")
+    needs_root: bool = Field(default=False, description="its hosts are reached as root, or by sudo")
+    systems: tuple[SupportedSystem, ...] = Field(default=(), description="another one is told, not refused")
+    driver: Driver | None = None
+    devices: Devices | None = None
+    mounts: tuple[Mount, ...] = Field(default=(), description="what a container needs of the driver")
     data_dir: str = Field(description="where engines and weights go on a host; `~` and ${VAR:-default} are the host's")
     config_dir: str = Field(description="where a deployment's readable files go on a host")
     refused_models: tuple[RefusedModel, ...] = ()
@@ -87,7 +160,12 @@ class Runtime(Entry):
     import_check: str = Field(default="", description="module that must import before the engine is trusted")
     python_min: str = "3.8"
     python_below: str = "4"
-    images: dict[str, str] = Field(default_factory=dict, description="architecture → image reference")
+    images: dict[str, ImageReference] = Field(default_factory=dict, description="architecture → image reference")
+    privileged: bool = Field(default=False, description="the container runs with --privileged")
+    shell: str = Field(default="/bin/sh", description="what runs the serve script in the container")
+    profile: tuple[str, ...] = Field(
+        default=(), description="files that the serve script reads first, if they are there"
+    )
     command: tuple[str, ...] = Field(default=(), description="`{python}` is the engine's interpreter")
     environment: dict[EnvironmentName, str] = Field(default_factory=dict)
     options: dict[OptionName, OptionValue] = Field(default_factory=dict)

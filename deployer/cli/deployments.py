@@ -13,7 +13,12 @@ def resolve(session: Session, options: HostOptions) -> str | None:
         return options.deployment
     if options.model:
         return session.catalog.model(options.model).name
-    found = {name for state in session.hosts.values() if state.observation for name in state.observation.deployments}
+    found = {
+        each.deployment or each.name
+        for state in session.hosts.values()
+        if state.observation
+        for each in state.observation.deployments.values()
+    }
     if len(found) > 1:
         raise UsageError(f"which deployment? The hosts have {', '.join(sorted(found))}", "name one with --deployment")
     return next(iter(found), None)

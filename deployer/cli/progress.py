@@ -114,7 +114,7 @@ class _Board:
             return told
         step = steps[name]
         retry = event.event == "retry"
-        step.now = event.message.partition("\n")[0][:80] if retry and event.message else event.task
+        step.now = event.message.partition("\n")[0][:120] if retry and event.message else event.task
         if step.state == "wait":
             step.state, step.begun = "run", time.monotonic()
             told.append((name, step, "run"))

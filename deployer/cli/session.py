@@ -72,6 +72,7 @@ class HostState:
     plan: HostPlan | None = None
     removal: planning.Removal | None = None
     verdict: verify.Verdict | None = None
+    verdicts: list[verify.Verdict] = field(default_factory=list)
     problem: Problem | None = None
     converged: bool = False
     ran: dict[str, Ran] = field(default_factory=dict)
@@ -95,10 +96,12 @@ class HostState:
             "status": self.status,
             "changed": self.changed,
             "endpoint": self.plan.endpoint if self.plan and self.plan.endpoint else None,
+            "endpoints": list(self.plan.endpoints) if self.plan else [],
             "ran": [{"id": each.id, "seconds": round(each.seconds, 1), "ok": each.ok} for each in self.ran.values()],
         }
         if self.verdict:
             document["verdict"] = self.verdict.model_dump(mode="json")
+            document["verdicts"] = [each.model_dump(mode="json") for each in self.verdicts]
         if self.problem:
             document["problem"] = self.problem.__dict__
         return document
@@ -207,6 +210,22 @@ class Session:
         """Hosts that have steps to take."""
         return [state for state in self.hosts.values() if state.status == "planned" and state.plan and state.plan.steps]
 
+    def refuse_reboots(self) -> None:
+        """Leave alone what would have to be rebooted without anybody's consent."""
+        for state in self.pending():
+            assert state.plan is not None
+            step = next((each for each in state.plan.steps if each.reboots), None)
+            if step is None or (state.settings and state.settings.reboot):
+                continue
+            refusal = Refusal(
+                check="reboot",
+                found=f"a plan that reboots the host ({step.reason})",
+                wanted="consent to that",
+                remedy="add --reboot, or set deployer_reboot=true for the host",
+            )
+            state.plan = state.plan.model_copy(update={"refused": (*state.plan.refused, refusal)})
+            state.status = "refused"
+
     def apply_line(self, playbook: str, extra: dict[str, Any]) -> list[str]:
         """The line that takes the confirmed steps."""
         pending = self.pending()
@@ -263,12 +282,17 @@ class Session:
     def verify(self) -> None:
         """Ask every endpoint that should serve, those that needed nothing too."""
         serving = [s for s in self.hosts.values() if s.status == "planned" and s.plan and s.plan.spec]
+        asked = [(state, endpoint) for state in serving for endpoint in (state.plan.endpoints if state.plan else ())]
         with self.display.stage("verify", [state.host for state in serving]):
-            for state, verdict in zip(serving, in_parallel(_verify, serving), strict=True):
-                state.verdict = verdict
-                state.status = "verified" if verdict.ok else "unhealthy"
-                if not verdict.ok:
-                    state.problem = Problem("verify", "ask for a completion", verdict.problem)
+            for (state, _), verdict in zip(asked, in_parallel(_verify, asked), strict=True):
+                state.verdicts.append(verdict)
+        for state in serving:
+            # One replica that does not answer is the host's verdict, however many others do.
+            state.verdict = next((each for each in state.verdicts if not each.ok), state.verdicts[0])
+            state.status = "verified" if state.verdict.ok else "unhealthy"
+            if not state.verdict.ok:
+                where = f"{state.verdict.endpoint}: " if len(state.verdicts) > 1 else ""
+                state.problem = Problem("verify", "ask for a completion", where + state.verdict.problem)
 
     # end
 
@@ -325,10 +349,11 @@ class Session:
         return tuple(f"{name}={shlex.quote(str(value))}" for name, value in (values | extra).items())
 
 
-def _verify(state: HostState) -> verify.Verdict:
+def _verify(asked: tuple[HostState, str]) -> verify.Verdict:
+    state, endpoint = asked
     assert state.plan is not None
     assert state.plan.spec is not None
-    return verify.verify_endpoint(state.plan.spec.serving.endpoint, state.plan.spec.served_name)
+    return verify.verify_endpoint(endpoint, state.plan.spec.served_name)
 
 
 @contextmanager

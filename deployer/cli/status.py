@@ -15,7 +15,7 @@ from deployer.cli.options import HostCommand, HostOptions, host_options
 from deployer.cli.parallel import in_parallel
 from deployer.cli.session import HostState, open_session, select_hosts
 from deployer.errors import ExitStatus, worst
-from deployer.observe.observation import DeploymentState
+from deployer.observe.observation import DeploymentState, Observation
 
 Served = list[str] | str
 
@@ -52,7 +52,11 @@ def command(options: HostOptions) -> int:
 
 def _deployments(state: HostState, options: HostOptions) -> list[DeploymentState]:
     every = state.observation.deployments.values() if state.observation else ()
-    return [each for each in every if options.deployment in (None, each.name) and options.model in (None, each.model)]
+    return [
+        each
+        for each in every
+        if options.deployment in (None, each.deployment or each.name) and options.model in (None, each.model)
+    ]
 
 
 def _ask(deployment: DeploymentState) -> Served:
@@ -65,33 +69,85 @@ def _public(state: HostState, answers: dict[tuple[str, str], Served]) -> dict[st
     return {
         "status": state.status,
         "problem": state.problem.__dict__ if state.problem else None,
+        "accelerator": _accelerator(state.observation) if state.observation else None,
+        "serving": served[0] if (served := _serving(state, answers)) else None,
+        "deployments": served,
         "observation": state.observation.model_dump(mode="json") if state.observation else None,
-        "serving": {name: served for (host, name), served in answers.items() if host == state.host},
+    }
+
+
+def _serving(state: HostState, answers: dict[tuple[str, str], Served]) -> list[dict[str, Any]]:
+    """Every replica that was asked for, in the order of its name."""
+    return [
+        {
+            "deployment": each.deployment or each.name,
+            "replica": each.replica,
+            "endpoint": each.endpoint or None,
+            "model": each.model or None,
+            "container": each.container or None,
+            "chips": list(each.chips),
+            "healthy": each.model in answers[state.host, each.name],
+            "served": answers[state.host, each.name],
+        }
+        for each in (state.observation.deployments.values() if state.observation else ())
+        if (state.host, each.name) in answers
+    ]
+
+
+def _accelerator(observation: Observation) -> dict[str, Any]:
+    """The cards as the vendor's tool shows them; null where it prints nothing."""
+    cards = observation.cards
+    if cards is None:
+        return {"kind": observation.accelerator, "state": "ok", "cards": 0, "chips": []}
+    fields = {
+        "id", "card", "device", "health", "memory_total_mib", "memory_used_mib", "utilization_pct", "temperature_c",
+        "power_w",
+    }  # fmt: skip
+    return {
+        **cards.model_dump(
+            include={"kind", "product", "state", "problem", "driver_version", "firmware_version", "cards"}
+        ),
+        "chips": [chip.model_dump(include=fields) for chip in cards.chips],
     }
 
 
 def _table(states: Any, options: HostOptions, answers: dict[tuple[str, str], Served]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("host", "accelerator", "deployment", "model", "state", "endpoint"):
+    for column in ("host", "accelerator", "deployment", "model", "chips", "state", "endpoint"):
         table.add_column(column, overflow="fold")
     for state in states:
         if state.observation is None:
-            table.add_row(Text(state.host), "", "", "", Text(state.status, "red"), "")
+            table.add_row(Text(state.host), "", "", "", "", Text(state.status, "red"), "")
             continue
         deployments = _deployments(state, options)
         for each in deployments:
             served = answers[state.host, each.name]
             table.add_row(
                 Text(state.host),
-                state.observation.accelerator,
+                _cards(state.observation),
                 each.name,
                 each.model,
+                ", ".join(map(str, each.chips)),
                 _state(each, served),
                 each.endpoint,
             )
         if not deployments:
-            table.add_row(Text(state.host), state.observation.accelerator, "", "", Text("nothing deployed", "dim"), "")
+            table.add_row(Text(state.host), _cards(state.observation), "", "", "", Text("nothing deployed", "dim"), "")
     return table
+
+
+def _cards(observation: Observation) -> Text:
+    """The accelerator, how many chips, and what is wrong with them."""
+    cards = observation.cards
+    if cards is None:
+        return Text(observation.accelerator)
+    if cards.state != "ok":
+        return Text.assemble(
+            f"{observation.accelerator} ", (cards.state + (f": {cards.problem}" if cards.problem else ""), "red")
+        )
+    sick = [f"chip {chip.id} {chip.health}" for chip in cards.chips if chip.health != "OK"]
+    text = f"{observation.accelerator}, {len(cards.chips)} chips, driver {cards.driver_version} "
+    return Text.assemble(text, (", ".join(sick), "red"))
 
 
 def _state(deployment: DeploymentState, served: Served) -> Text:

@@ -57,10 +57,115 @@ class WeightsState(Facts):
     problem: str | None = None
     size: int = 0
     stamped: bool = False
+    dtype: str = ""
+    algorithm: str = ""
+    checksums: dict[str, str] = {}
+    verified: bool = False
+
+
+class Container(Facts):
+    """A container of the host's Docker engine; `labels` are deployer's own."""
+
+    id: str
+    name: str
+    image: str
+    image_id: str
+    state: str
+    pid: int = 0
+    exit_code: int | None = None
+    restarts: int = 0
+    labels: dict[str, str] = {}
+    devices: tuple[str, ...] = ()
+    privileged: bool = False
+
+
+class Image(Facts):
+    """An image of the host's Docker engine."""
+
+    id: str
+    tags: tuple[str, ...] = ()
+
+
+class Docker(Facts):
+    """The host's Docker engine. `error` says why it does not answer."""
+
+    installed: bool = False
+    running: bool = False
+    version: str = ""
+    root: str = ""
+    error: str = ""
+    images: tuple[Image, ...] = ()
+    containers: tuple[Container, ...] = ()
+
+
+class Chip(Facts):
+    """A chip as the vendor's tool shows it; None where it prints none. `id` is its number on the host."""
+
+    id: int
+    card: int
+    chip: int
+    device: str
+    health: str
+    memory_total_mib: int | None = None
+    memory_used_mib: int | None = None
+    utilization_pct: int | None = None
+    temperature_c: int | None = None
+    power_w: float | None = None
+    processes: tuple[int, ...] = ()
+
+
+class AcceleratorState(Facts):
+    """The cards: what the PCI bus shows, and what the vendor's tool says once the driver has started them.
+
+    `state` is `absent` (no card), `no-driver`, `not-started` (the driver is there, the devices are not), `ok`, or
+    `unknown` (an answer that cannot be read); `problem` is the tool's own word. Versions are those that run.
+    """
+
+    kind: str
+    product: str = ""
+    cards: int = 0
+    pci_chips: int = 0
+    state: str = "absent"
+    problem: str = ""
+    driver_version: str | None = None
+    firmware_version: str | None = None
+    chips: tuple[Chip, ...] = ()
+
+
+class DriverState(Facts):
+    """Driver and firmware as they are installed, which is not always what runs. None: not installed.
+
+    `compatible` is what their own version files say of each other, None where they say nothing. `installed_boot` is the
+    boot during which deployer installed them.
+    """
+
+    driver: str | None = None
+    firmware: str | None = None
+    compatible: bool | None = None
+    half_installed: bool = False
+    account: bool = True
+    installed_boot: str = ""
+    reboot_asked: bool = False
+
+
+class Package(Facts):
+    """A file of the control node's directory of packages. `problem` says why it cannot be used."""
+
+    kind: str
+    path: str
+    name: str
+    size: int
+    chip: str = ""
+    version: str = ""
+    architecture: str = ""
+    sha256: str = ""
+    image_id: str = ""
+    tags: tuple[str, ...] = ()
+    problem: str = ""
 
 
 class DeploymentState(Facts):
-    """A deployment that has its files on the host."""
+    """A replica that has its files on the host; the first of a deployment has the deployment's name."""
 
     name: str
     model: str
@@ -83,6 +188,12 @@ class DeploymentState(Facts):
     ready: bool = False
     health: str = ""
     problem: str | None = None
+    deployment: str = ""
+    replica: int = 1
+    wanted_port: int = 0
+    chips: tuple[int, ...] = ()
+    container: str = ""
+    restarts: int = 0
 
 
 class Lock(Facts):
@@ -140,3 +251,13 @@ class Observation(Facts):
     unit_dir: str
     lock: Lock | None = None
     log: str | None = None
+    os_id: str = ""
+    os_version: str = ""
+    package_manager: str = ""
+    kernel_headers: str = ""
+    cards: AcceleratorState | None = None
+    driver: DriverState | None = None
+    docker: Docker | None = None
+    packages: tuple[Package, ...] | None = None
+    packages_problem: str = ""
+    mounts: dict[str, str] = {}

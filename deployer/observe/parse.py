@@ -13,17 +13,24 @@ from pydantic import ValidationError
 from deployer.catalog import Accelerator, Catalog
 from deployer.observe import request, weights
 from deployer.observe.observation import (
+    AcceleratorState,
+    Container,
     DeploymentState,
     Disk,
+    Docker,
+    DriverState,
+    Image,
     Listener,
     Lock,
     Observation,
+    Package,
     Places,
     Process,
     Python,
 )
 from deployer.observe.settings import Settings
 from deployer.observe.transport import ProbeError, too_old
+from deployer.observe.vendors import VENDORS
 
 Raw = Mapping[str, Any]
 
@@ -34,18 +41,27 @@ def parse(
     catalog: Catalog,
     settings: Settings,
     lock_alive: Callable[[Lock], bool | None] = lambda _: None,
+    packages: Callable[[Accelerator], tuple[Package, ...] | None] = lambda _: None,
 ) -> Observation:
-    """Read one host's answer; `ProbeError` where it is no answer at all."""
+    """Read one host's answer; `ProbeError` where it is no answer at all.
+
+    `packages` reads the control node's directory for the accelerator that the host turned out to have.
+    """
     if "python_too_old" in raw:
         raise too_old(str(raw["python_too_old"]), str(raw.get("executable")))
     try:
-        return _parse(host, raw, catalog, settings, lock_alive)
+        return _parse(host, raw, catalog, settings, lock_alive, packages)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ValidationError) as error:
         raise ProbeError(f"the probe's answer cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _parse(
-    host: str, raw: Raw, catalog: Catalog, settings: Settings, lock_alive: Callable[[Lock], bool | None]
+    host: str,
+    raw: Raw,
+    catalog: Catalog,
+    settings: Settings,
+    lock_alive: Callable[[Lock], bool | None],
+    packages: Callable[[Accelerator], tuple[Package, ...] | None],
 ) -> Observation:
     detected = detect(catalog, raw["pci"])
     accelerator = _choose(catalog, settings, detected)
@@ -54,12 +70,24 @@ def _parse(
     memory = _memory(_text(raw, "/proc/meminfo"))
     engines = _engines(raw, data_key, places)
     lock = _lock(_text(raw, f"{data_key}/lock.json"))
+    docker = _docker(raw["docker"]) if raw.get("docker") else None
+    cards, driver = _cards(raw, accelerator, data_key)
+    system = _os_release(_text(raw, "/etc/os-release"))
     return Observation(
         host=host,
         name=raw["host"]["name"],
         architecture=raw["host"]["architecture"],
         kernel=raw["host"]["kernel"],
-        os=_os_name(_text(raw, "/etc/os-release")),
+        os=system.get("PRETTY_NAME") or "unknown",
+        os_id=system.get("ID", ""),
+        os_version=system.get("VERSION_ID", ""),
+        package_manager=_package_manager(raw["tools"]),
+        kernel_headers=_kernel_headers(raw, accelerator),
+        cards=cards,
+        driver=driver,
+        docker=docker,
+        packages=packages(accelerator),
+        mounts={mount.path: str(raw["paths"].get(mount.path, {}).get("kind", "")) for mount in accelerator.mounts},
         boot_id=(_text(raw, "/proc/sys/kernel/random/boot_id") or "").strip(),
         user=raw["host"]["user"],
         uid=raw["host"]["uid"],
@@ -77,7 +105,11 @@ def _parse(
         linger=raw["linger"],
         disks={
             place: Disk.model_validate(raw["disks"][key])
-            for place, key in ((places.data, data_key), (places.config, config_key))
+            for place, key in (
+                (places.data, data_key),
+                (places.config, config_key),
+                *((key, key) for key in raw["disks"] if key.startswith("/")),
+            )
             if "error" not in raw["disks"][key]
         },
         listeners=tuple(
@@ -91,14 +123,19 @@ def _parse(
             if not complete and raw["paths"].get(directory.replace(places.data, data_key), {}).get("exists")
         ),
         weights={
-            path: weights.judge(path, reading)
+            path: weights.judge(path, reading, _text(raw, request.verified_stamp(data_key, path)))
             for path, reading in ((key.replace(data_key, places.data), each) for key, each in raw["weights"].items())
         },
         deployments=_deployments(raw, raw["deployments"].get(config_key) or {}, places),
         unit_dir=raw["places"]["units"],
         lock=lock.model_copy(update={"alive": lock_alive(lock)}) if lock else None,
         log=next(
-            (each["text"] for key, each in raw["logs"].items() if key.startswith(data_key) and "text" in each), None
+            (
+                each["text"]
+                for key, each in [*raw["logs"].items(), *raw.get("docker_logs", {}).items()]
+                if "text" in each and (key.startswith(data_key) or key in raw.get("docker_logs", {}))
+            ),
+            None,
         ),
     )
 
@@ -108,7 +145,7 @@ def detect(catalog: Catalog, pci: list[dict[str, str]]) -> list[str]:
     found = []
     for accelerator in catalog.accelerators.values():
         for wanted in accelerator.pci:
-            ids = {key: value for key, value in wanted.model_dump().items() if value is not None}
+            ids = wanted.model_dump(include={"vendor", "device", "subvendor", "subdevice"}, exclude_none=True)
             if any(all(function.get(key) == value for key, value in ids.items()) for function in pci):
                 found.append(accelerator.name)
                 break
@@ -135,9 +172,70 @@ def _memory(text: str | None) -> dict[str, int]:
     return {name: int(value) * 1024 for name, value in re.findall(r"^(\w+):\s+(\d+) kB", text or "", re.MULTILINE)}
 
 
-def _os_name(text: str | None) -> str:
-    match = re.search(r'^PRETTY_NAME="?([^"\n]*)', text or "", re.MULTILINE)
-    return match[1] if match else "unknown"
+def _os_release(text: str | None) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+)=[\"']?([^\"'\n]*)", text or "", re.MULTILINE))
+
+
+def _package_manager(tools: Mapping[str, Any]) -> str:
+    """The one that the distribution uses: dnf's own systems have no apt-get, and the other way round."""
+    return next((name for name, tool in (("dnf", "dnf"), ("dnf", "yum"), ("apt", "apt-get")) if tools.get(tool)), "")
+
+
+def _kernel_headers(raw: Raw, accelerator: Accelerator) -> str:
+    """`ok`, or what is missing of the running kernel's headers (S3-R15)."""
+    if accelerator.driver is None:
+        return ""
+    kernel = raw["host"]["kernel"]
+    if not raw["paths"].get("/lib/modules/{kernel}/build", {}).get("exists"):
+        return f"/lib/modules/{kernel}/build is missing"
+    rpm = raw["commands"].get("kernel-rpm", {})
+    missing = re.findall(r"package (\S+) is not installed", str(rpm.get("stdout", "")))
+    return f"{missing[0]} is not installed" if "rc" in rpm and missing else "ok"
+
+
+def _cards(raw: Raw, accelerator: Accelerator, data_key: str) -> tuple[AcceleratorState | None, DriverState | None]:
+    """The cards on the PCI bus, and what their driver says of them."""
+    if accelerator.vendor not in VENDORS:
+        return None, None
+    found = [each for function in raw["pci"] if (each := _card(accelerator, function)) is not None]
+    state = AcceleratorState(
+        kind=accelerator.name,
+        product=found[0][0] if found else "",
+        cards=len(found),
+        pci_chips=sum(chips for _, chips in found),
+    )
+    if accelerator.driver is None:
+        return state, None
+    state, driver = VENDORS[accelerator.vendor].read(raw, accelerator, state)
+    if not found and not state.chips:
+        state = state.model_copy(update={"state": "absent"})
+    try:
+        stamp = json.loads(_text(raw, f"{data_key}/driver.json") or "{}")
+        known = {"installed_boot": str(stamp["boot_id"]), "reboot_asked": stamp.get("reboot") is True}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        known = {}
+    return state, driver.model_copy(update=known)
+
+
+def _card(accelerator: Accelerator, function: Mapping[str, str]) -> tuple[str, int] | None:
+    """Product and chips of a PCI function, None where it is no card of this accelerator's."""
+    for wanted in accelerator.pci:
+        ids = wanted.model_dump(include={"vendor", "device", "subvendor", "subdevice"}, exclude_none=True)
+        if all(function.get(key) == value for key, value in ids.items()):
+            return wanted.product, wanted.chips or accelerator.chips_per_card
+    return None
+
+
+def _docker(raw: Mapping[str, Any]) -> Docker:
+    return Docker(
+        installed=bool(raw.get("program")) or "version" in raw,
+        running="error" not in raw,
+        version=str(raw.get("version") or ""),
+        root=str(raw.get("root") or ""),
+        error=str(raw.get("error") or ""),
+        images=tuple(Image(id=each["id"], tags=tuple(each["tags"])) for each in raw.get("images") or ()),
+        containers=tuple(Container.model_validate(each) for each in raw.get("containers") or ()),
+    )
 
 
 def _engines(raw: Raw, data_key: str, places: Places) -> dict[str, bool]:
@@ -183,10 +281,17 @@ def _deployments(raw: Raw, entries: Mapping[str, Any], places: Places) -> dict[s
     return found
 
 
+def _replica(name: str) -> tuple[str, int]:
+    """Deployment and number of a replica, from its directory's name: what a record claims could be anything."""
+    deployment, _, number = name.partition("@")
+    return deployment, int(number) if number.isdigit() else 1
+
+
 def _broken(name: str, problem: str, strays: tuple[Process, ...] = ()) -> DeploymentState:
+    deployment, replica = _replica(name)
     return DeploymentState(
-        name=name, model="", accelerator="", port=0, endpoint="", manager="", spec="", files={},
-        strays=strays, problem=problem,
+        name=name, model="", accelerator="", port=0, endpoint="", manager="", spec="", files={}, strays=strays,
+        problem=problem, deployment=deployment, replica=replica, container=request.container_name(deployment, replica),
     )  # fmt: skip
 
 
@@ -211,11 +316,16 @@ def _deployment(
             log=record["log"],
             settings=record["settings"],
             files=entry["files"],
+            deployment=_replica(name)[0],
+            replica=_replica(name)[1],
+            wanted_port=record.get("wanted_port", record["port"]),
+            chips=tuple(record.get("chips", ())),
+            container=record.get("container", ""),
         )
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         strays = tuple(_process(each, raw) for each in own)
         return _broken(name, f"deployment.json is damaged: {type(error).__name__}: {error}", strays)
-    leader, spec = _leader(entry, boot_id)
+    leader, spec = _container(entry, raw, state) if state.container else _leader(entry, boot_id)
     health = entry.get("health") or {}
     return state.model_copy(
         update={
@@ -224,6 +334,7 @@ def _deployment(
             "strays": () if leader else tuple(_process(each, raw) for each in own),
             "resident": sum(int(each.get("resident") or 0) for each in own),
             "ready": health.get("status") == 200,
+            "restarts": _restarts(raw, state.container),
             "health": f"HTTP {health['status']}" if "status" in health else str(health.get("error") or ""),
         }
     )
@@ -240,6 +351,19 @@ def _leader(entry: Raw, boot_id: str) -> tuple[dict[str, Any] | None, str | None
         return None, None
     same = pid_file.get("boot_id") == boot_id and pid_file.get("start") == process.get("start")
     return (process, str(pid_file.get("spec"))) if same else (None, None)
+
+
+def _container(entry: Raw, raw: Raw, state: DeploymentState) -> tuple[dict[str, Any] | None, str | None]:
+    """The process of a running container that is ours by its label, and the specification that it was made from."""
+    for each in (raw.get("docker") or {}).get("containers") or ():
+        if each["name"] == state.container and each["state"] == "running" and "deployer.spec" in each["labels"]:
+            return entry.get("process"), str(each["labels"]["deployer.spec"])
+    return None, None
+
+
+def _restarts(raw: Raw, container: str) -> int:
+    found = (raw.get("docker") or {}).get("containers") or ()
+    return next((int(each["restarts"]) for each in found if container and each["name"] == container), 0)
 
 
 def _lock(text: str | None) -> Lock | None:

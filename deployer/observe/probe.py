@@ -6,6 +6,7 @@ they are. What they mean is decided on the control node. Sent as text and execut
 
 import glob
 import hashlib
+import http.client
 import json
 import os
 import platform
@@ -29,6 +30,9 @@ HEADER_LIMIT = 100 * 1024 * 1024
 LISTING_LIMIT = 5000
 COMMAND_TIMEOUT_S = 20.0
 HTTP_TIMEOUT_S = 5.0
+DOCKER_TIMEOUT_S = 10.0
+# SHA256SUMS, md5sum.txt, model.sha256 …
+CHECKSUM_LIST = re.compile(r"(?i)(sha256|md5)(sums?)?(\.txt)?$")
 
 
 def read_text(path: str, limit: int = TEXT_LIMIT) -> Dict[str, Any]:
@@ -138,6 +142,9 @@ def weights(directory: str) -> Dict[str, Any]:
         if name.endswith(".safetensors"):
             files[name]["safetensors"] = safetensors_size(path)
     result["files"] = files
+    result["lists"] = {
+        name: read_text(os.path.join(directory, name), 4 * 1024 * 1024) for name in files if CHECKSUM_LIST.search(name)
+    }
     for key, name in (
         ("config", "config.json"),
         ("index", "model.safetensors.index.json"),
@@ -266,6 +273,22 @@ def command(argv: List[str]) -> Dict[str, Any]:
     return {"rc": done.returncode, "stdout": texts[0], "stderr": texts[1]}
 
 
+def command_for_each(name: str, each: Dict[str, Any], commands: Dict[str, Any]) -> Dict[str, Any]:
+    """Run a command once for each thing that an earlier one lists: `{"from": …, "pattern": …, "argv": […, "{}"]}`."""
+    listing = str(commands.get(each["from"], {}).get("stdout", ""))
+    found = list(dict.fromkeys(re.findall(each["pattern"], listing, re.MULTILINE)))[:64]
+    return {"%s %s" % (name, item): command([word.replace("{}", item) for word in each["argv"]]) for item in found}
+
+
+def has_account(name: str) -> bool:
+    """Whether the host knows an account of that name."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
 PYTHON_FACTS = (
     "import sys, json, importlib.util as u; "
     "print(json.dumps([list(sys.version_info[:3]), all(u.find_spec(m) for m in ('venv', 'ensurepip'))]))"
@@ -295,7 +318,89 @@ def wants_pythons(request: Dict[str, Any], placed: Callable[[str], str]) -> bool
     return any(not all(os.path.exists(placed(path)) for path in engine) for engine in request.get("engines", []))
 
 
-def deployments(root: str, known: Dict[int, Dict[str, Any]]) -> Dict[str, Any]:
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=DOCKER_TIMEOUT_S)
+        self.path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(DOCKER_TIMEOUT_S)
+        self.sock.connect(self.path)
+
+
+def docker_get(path: str, text: bool = False) -> Any:
+    """GET from the Docker engine of this host; raises OSError where none answers."""
+    connection = UnixConnection("/var/run/docker.sock")
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read(64 * 1024 * 1024)
+    except http.client.HTTPException as error:
+        raise OSError(str(error)) from error
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise OSError("HTTP %d from %s" % (answer.status, path))
+    return body if text else json.loads(body.decode("utf-8", "replace"))
+
+
+def docker() -> Dict[str, Any]:
+    """The Docker engine: whether it is installed and answers, its images, and what each container uses."""
+    program = next(
+        (path for path in (shutil.which("dockerd"), "/usr/bin/dockerd") if path and os.path.exists(path)), None
+    )
+    result: Dict[str, Any] = {"program": program}
+    try:
+        result["version"] = docker_get("/version").get("Version")
+        result["root"] = docker_get("/info").get("DockerRootDir")
+        result["images"] = [
+            {"id": each.get("Id"), "tags": each.get("RepoTags") or []} for each in docker_get("/images/json")
+        ]
+        containers = [each.get("Id") for each in docker_get("/containers/json?all=1")][:LISTING_LIMIT]
+        result["containers"] = [docker_container(identifier) for identifier in containers]
+    except (OSError, ValueError, AttributeError) as error:
+        result["error"] = str(getattr(error, "strerror", None) or error)
+    return result
+
+
+def docker_container(identifier: str) -> Dict[str, Any]:
+    """What matters of one container; nothing of its environment, which may hold secrets."""
+    facts = docker_get("/containers/%s/json" % identifier)
+    state, host, config = facts.get("State") or {}, facts.get("HostConfig") or {}, facts.get("Config") or {}
+    return {
+        "id": identifier,
+        "name": str(facts.get("Name") or "").lstrip("/"),
+        "image": config.get("Image"),
+        "image_id": facts.get("Image"),
+        "labels": {key: value for key, value in (config.get("Labels") or {}).items() if key.startswith("deployer.")},
+        "state": state.get("Status"),
+        "pid": state.get("Pid") or 0,
+        "exit_code": state.get("ExitCode"),
+        "restarts": facts.get("RestartCount") or 0,
+        "devices": [each.get("PathOnHost") for each in host.get("Devices") or []],
+        "privileged": bool(host.get("Privileged")),
+    }
+
+
+def docker_log(name: str, lines: int) -> Dict[str, Any]:
+    """The last lines of a container's log; Docker puts a header of eight bytes before each piece of it."""
+    try:
+        body = docker_get("/containers/%s/logs?stdout=1&stderr=1&tail=%d" % (name, lines), text=True)
+    except (OSError, ValueError) as error:
+        return {"error": str(error)}
+    pieces, place = [], 0
+    while place + 8 <= len(body) and body[place] in (0, 1, 2) and body[place + 1 : place + 4] == b"\0\0\0":
+        (length,) = struct.unpack(">I", body[place + 4 : place + 8])
+        pieces.append(body[place + 8 : place + 8 + length])
+        place += 8 + length
+    return {"text": b"".join(pieces or [body]).decode("utf-8", "replace")}
+
+
+def deployments(root: str, known: Dict[int, Dict[str, Any]], running: Dict[str, int]) -> Dict[str, Any]:
     """Every deployment that has its files under `root`: record, checksums of its files, process and health."""
     found: Dict[str, Any] = {}
     for path in sorted(glob.glob(os.path.join(glob.escape(root), "*", "deployment.json")))[:LISTING_LIMIT]:
@@ -305,8 +410,11 @@ def deployments(root: str, known: Dict[int, Dict[str, Any]]) -> Dict[str, Any]:
             record = json.loads(entry["record"].get("text") or "")
             for name in record["files"]:
                 entry["files"][name] = sha256(name)
-            entry["pid_file"] = read_text(record["pid_file"])
-            entry["process"] = known.get(int(json.loads(entry["pid_file"].get("text") or "{}").get("pid") or 0))
+            if record.get("container"):
+                entry["process"] = known.get(running.get(record["container"], 0))
+            else:
+                entry["pid_file"] = read_text(record["pid_file"])
+                entry["process"] = known.get(int(json.loads(entry["pid_file"].get("text") or "{}").get("pid") or 0))
             if entry["process"]:
                 entry["health"] = http_status(record["health_url"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -364,15 +472,24 @@ def uptime_ticks() -> int:
 def observe(request: Dict[str, Any]) -> Dict[str, Any]:
     """All readings that the request asks for. `{data}`, `{config}` in its paths are the expanded directories."""
     places = {name: expand(path) for name, path in request.get("places", {}).items()}
+    places["kernel"] = os.uname().release
 
     def placed(path: str) -> str:
+        return expand(filled(path))
+
+    def filled(text: str) -> str:
         for name, value in places.items():
-            path = path.replace("{%s}" % name, value)
-        return expand(path)
+            text = text.replace("{%s}" % name, value)
+        return text
 
     known = processes()
     account = pwd.getpwuid(os.getuid())
     names = os.uname()
+    engine = docker() if request.get("docker") else {}
+    running = {each["name"]: int(each["pid"]) for each in engine.get("containers", [])}
+    commands = {name: command([filled(word) for word in argv]) for name, argv in request.get("commands", {}).items()}
+    for name, each in request.get("commands_each", {}).items():
+        commands.update(command_for_each(name, each, commands))
     return {
         "version": 1,
         "python": {"executable": sys.executable, "version": platform.python_version()},
@@ -394,8 +511,11 @@ def observe(request: Dict[str, Any]) -> Dict[str, Any]:
         "weights": {path: weights(placed(path)) for path in request.get("weights", [])},
         "tools": {name: shutil.which(name) for name in request.get("tools", [])},
         "pythons": pythons(request.get("python", "")) if wants_pythons(request, placed) else [],
-        "deployments": {root: deployments(placed(root), known) for root in request.get("deployments", [])},
-        "commands": {name: command(argv) for name, argv in request.get("commands", {}).items()},
+        "deployments": {root: deployments(placed(root), known, running) for root in request.get("deployments", [])},
+        "commands": commands,
+        "docker": engine,
+        "docker_logs": {name: docker_log(name, lines) for name, lines in request.get("docker_logs", {}).items()},
+        "accounts": {name: has_account(name) for name in request.get("accounts", [])},
         "listeners": listeners(request.get("ports", []), known),
         "marked": [each for each in known.values() if "deployment" in each],
         "logs": {path: log_tail(placed(path), size) for path, size in request.get("logs", {}).items()},

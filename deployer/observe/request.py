@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from deployer.catalog import Accelerator, Catalog, Model
 from deployer.observe.settings import Settings
+from deployer.observe.vendors import VENDORS
 
-TOOLS = ("tar", "systemctl", "loginctl")
+TOOLS = ("tar", "systemctl", "loginctl", "dnf", "yum", "apt-get")
+PORTS = 64
+LOG_LINE = 400
 UNIT_DIR = "${XDG_CONFIG_HOME:-~/.config}/systemd/user"
 
 
@@ -31,6 +35,16 @@ def weights_dir(data: str, model: str) -> str:
     return f"{data}/artefacts/{model}"
 
 
+def container_name(deployment: str, replica: int) -> str:
+    """The name of a replica's container."""
+    return f"deployer-{deployment}" + (f"-{replica}" if replica > 1 else "")
+
+
+def verified_stamp(data: str, weights: str) -> str:
+    """Where it is noted that the checksums of a directory of the operator's were compared."""
+    return f"{data}/verified/{hashlib.sha256(weights.encode()).hexdigest()[:16]}.json"
+
+
 def build(catalog: Catalog, settings: Settings) -> dict[str, Any]:
     """The probe's request: which places, files and directories to read."""
     model = catalog.model(settings.model) if settings.model else None
@@ -44,8 +58,11 @@ def build(catalog: Catalog, settings: Settings) -> dict[str, Any]:
         "engines": [],
         "logs": {},
         "tools": list(TOOLS),
-        "ports": [settings.port],
+        "ports": list(range(settings.port, min(settings.port + PORTS, 65536))),
         "python": settings.python,
+        "commands": {},
+        "commands_each": {},
+        "accounts": [],
     }
     for accelerator in candidates(catalog, settings):
         _add(request, catalog, settings, accelerator, model)
@@ -62,9 +79,16 @@ def _add(
     request["disks"] += [data, config]
     request["deployments"].append(config)
     request["files"].append(f"{data}/lock.json")
+    if settings.weights_dir:
+        request["files"].append(verified_stamp(data, settings.weights_dir))
     if settings.log_bytes:
         name = settings.deployment or (model.name if model else "")
         request["logs"][f"{data}/deployments/{name}/serve.log"] = settings.log_bytes
+    if accelerator.vendor in VENDORS and accelerator.driver:
+        _add_cards(request, accelerator, data)
+        if settings.log_bytes:
+            name = settings.deployment or (model.name if model else "")
+            request["docker_logs"] = {container_name(name, 1): max(1, settings.log_bytes // LOG_LINE)}
     if model and accelerator.name in model.accelerators:
         request["weights"].append(weights_dir(data, model.name))
         runtime = catalog.runtimes[model.accelerators[accelerator.name].runtime]
@@ -74,3 +98,19 @@ def _add(
             request["engines"].append([stamp, interpreter])
             request["files"].append(stamp)
             request["paths"] += [interpreter, engine]
+
+
+def _add_cards(request: dict[str, Any], accelerator: Accelerator, data: str) -> None:
+    """What a host with cards is asked: its driver, its kernel's headers, its Docker engine."""
+    assert accelerator.driver is not None
+    request["docker"] = True
+    request["disks"] += ["/", accelerator.driver.directory, "/var/lib/docker"]
+    request["tools"] += [tool.name for tool in accelerator.driver.tools]
+    request["files"].append(f"{data}/driver.json")
+    request["paths"] += ["/lib/modules/{kernel}/build", *(mount.path for mount in accelerator.mounts)]
+    # S3-R15: both packages, of the running kernel.
+    request["commands"] |= {
+        "kernel-rpm": ["rpm", "-q", "kernel-devel-{kernel}", "kernel-headers-{kernel}"],
+        "kernel-deb": ["dpkg-query", "-W", "-f", "${db:Status-Status}", "linux-headers-{kernel}"],
+    }
+    VENDORS[accelerator.vendor].ask(request, accelerator)

@@ -36,10 +36,23 @@ class Settings(BaseModel):
     options: dict[OptionName, OptionValue] = Field(default_factory=dict)
     service_manager: Literal["auto", "systemd", "detached"] = "auto"
     ready_timeout_s: int = Field(default=0, ge=0)
+    packages_dir: str = ""
+    driver_version: Annotated[str, StringConstraints(pattern=r"^([0-9A-Za-z][0-9A-Za-z._-]*)?$")] = ""
+    reboot: bool = False
+    image: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._:/@-]*)?$")] = ""
+    image_source: Literal["auto", "archive", "registry"] = "auto"
+    privileged: bool | None = None
+    tensor_parallel: int = Field(default=0, ge=0, le=64)
+    replicas: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = 1
     restart: bool = False
     log_bytes: int = Field(default=0, ge=0, le=4_000_000)
     connection: str = "ssh"
     address: str = ""
+
+    @field_validator("privileged", mode="before")
+    @classmethod
+    def _privileged_may_be_left_out(cls, value: Any) -> Any:
+        return None if value == "" else value
 
     @field_validator("environment", mode="before")
     @classmethod
@@ -64,6 +77,7 @@ class Settings(BaseModel):
             "port": "deployer_port",
             "model": "deployer_model",
             "served-model-name": "deployer_model",
+            "tensor-parallel-size": "deployer_tensor_parallel",
         }
         for name in value:
             if name in own:

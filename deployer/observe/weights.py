@@ -13,12 +13,17 @@ _SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.(?P<e
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
-def judge(path: str, raw: Mapping[str, Any]) -> WeightsState:
-    """The state of one directory; `path` is where it is on the host."""
+_LINE = re.compile(r"^([0-9a-fA-F]{32}|[0-9a-fA-F]{64})\s+\*?(\S.*)$")
+_BSD_LINE = re.compile(r"^(?:SHA256|MD5)\s*\((.+)\)\s*=\s*([0-9a-fA-F]{32,64})$")
+
+
+def judge(path: str, raw: Mapping[str, Any], verified: str | None = None) -> WeightsState:
+    """The state of one directory; `path` is where it is on the host, `verified` the stamp of an earlier comparison."""
     half_written = bool(raw.get("half_written"))
     if not raw.get("exists"):
         return WeightsState(path=path, exists=False, half_written=half_written)
     files: Mapping[str, Mapping[str, Any]] = raw.get("files") or {}
+    algorithm, checksums = checksum_list(raw.get("lists") or {})
     return WeightsState(
         path=path,
         exists=True,
@@ -26,7 +31,51 @@ def judge(path: str, raw: Mapping[str, Any]) -> WeightsState:
         problem=_problem(raw, files),
         size=sum(int(each.get("size") or 0) for each in files.values()),
         stamped="text" in (raw.get("stamp") or {}),
+        dtype=_dtype(raw),
+        algorithm=algorithm,
+        checksums=checksums,
+        verified=_is_verified(verified, files, algorithm, checksums),
     )
+
+
+def checksum_list(lists: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, str]]:
+    """Algorithm and file name → checksum of the lists in the directory; SHA-256 counts before MD5 (S3-R07)."""
+    found: dict[str, dict[str, str]] = {"sha256": {}, "md5": {}}
+    for name, reading in lists.items():
+        for line in str(reading.get("text") or "").splitlines():
+            gnu, bsd = _LINE.match(line.strip()), _BSD_LINE.match(line.strip())
+            digest, file = (gnu[1], gnu[2]) if gnu else (bsd[2], bsd[1]) if bsd else ("", "")
+            # A list names what stands beside it: a path would be another directory's.
+            file = file.removeprefix("./")
+            if digest and "/" not in file and file != name:
+                found["md5" if len(digest) == 32 else "sha256"][file] = digest.lower()
+    algorithm = next((each for each in ("sha256", "md5") if found[each]), "")
+    return algorithm, found.get(algorithm, {})
+
+
+def _dtype(raw: Mapping[str, Any]) -> str:
+    """`torch_dtype` of config.json, as newer versions of transformers call `dtype`."""
+    try:
+        config = json.loads((raw.get("config") or {}).get("text") or "{}")
+        return str(config.get("torch_dtype") or config.get("dtype") or "")
+    except (ValueError, AttributeError):
+        return ""
+
+
+def _is_verified(
+    stamp: str | None, files: Mapping[str, Mapping[str, Any]], algorithm: str, checksums: Mapping[str, str]
+) -> bool:
+    """Whether exactly these files were compared with exactly this list."""
+    try:
+        known = json.loads(stamp or "")
+        if known["algorithm"] != algorithm or known["checksums"] != dict(checksums):
+            return False
+        return all(
+            (int(files[name]["size"]), int(files[name]["mtime_ns"])) == (each["size"], each["mtime_ns"])
+            for name, each in known["files"].items()
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _problem(raw: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> str | None:

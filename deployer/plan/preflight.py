@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from deployer.catalog import Catalog, Model, Placement, Runtime
-from deployer.observe.observation import DeploymentState, Observation, Python
+from deployer.catalog import Catalog, Model, Runtime
+from deployer.observe.observation import Observation, Python
 from deployer.observe.settings import Settings
-from deployer.plan.types import Refusal, Step
+from deployer.plan.draft import Draft
+from deployer.plan.types import Refusal, ServingSpec
 
 RAM_FACTOR = 1.3  # S3-R05
+ROOT_BYTES = 100_000_000
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -51,21 +53,21 @@ def pair(catalog: Catalog, model: Model, settings: Settings, observation: Observ
         )
 
 
-def resources(
-    model: Model,
-    placement: Placement,
-    runtime: Runtime,
-    settings: Settings,
-    observation: Observation,
-    have: DeploymentState | None,
-    steps: tuple[Step, ...],
-    needs_disk: int,
-) -> Iterator[Refusal]:
-    """Whether the host can take the steps: memory, disk, port, limits, tools."""
-    yield from _disk(observation, needs_disk)
-    yield from _port(settings, observation, have)
-    if any(step.id == "serving" for step in steps):
-        yield from _memory(model, placement, runtime, observation, have)
+def resources(draft: Draft, replicas: Sequence[ServingSpec]) -> Iterator[Refusal]:
+    """Whether the host can take the steps: account, memory, disk, ports, limits, tools."""
+    observation, runtime = draft.observation, draft.runtime
+    if draft.accelerator.needs_root and observation.uid != 0:
+        yield Refusal(
+            check="account",
+            found=observation.user,
+            wanted="root",
+            remedy="set ansible_become=true (with --ask-become-pass where sudo asks), or log in as root",
+        )
+    yield from _disk(draft)
+    for replica in replicas:
+        yield from _port(draft, replica)
+    if draft.has_step("serving") or draft.has_step("serving_container"):
+        yield from _memory(draft)
     if observation.nofile_hard < runtime.min_nofile:
         yield Refusal(
             check="open files",
@@ -74,18 +76,31 @@ def resources(
             remedy=f"raise `nofile` for {observation.user} in /etc/security/limits.conf and log in again",
         )
     if not observation.tools.get("tar"):
+        # S3-F01: the vendor's installers unpack themselves with it, and so do the distributions' packages.
         yield Refusal(
             check="tar", found="no tar", wanted="tar", remedy="install it with the distribution's package manager"
         )
 
 
-def _memory(
-    model: Model, placement: Placement, runtime: Runtime, observation: Observation, have: DeploymentState | None
-) -> Iterator[Refusal]:
+def notes(draft: Draft) -> Iterator[str]:
+    """What is worth telling and no reason to refuse."""
+    observation, systems = draft.observation, draft.accelerator.systems
+    known = any(
+        each.id.lower() == observation.os_id.lower()
+        and any(observation.os_version.startswith(version) for version in each.versions)
+        for each in systems
+    )
+    if systems and not known:
+        yield f"{observation.os} is not on the vendor's list for {draft.accelerator.title}"
+
+
+def _memory(draft: Draft) -> Iterator[Refusal]:
+    model, placement, runtime, observation = draft.model, draft.placement, draft.runtime, draft.observation
     kv_cache = (placement.kv_cache_gib or 0) * 2**30
+    # S3-R05, S3-X20: one host loads all of a model's weights.
     wanted = int(RAM_FACTOR * model.weights.size) + runtime.memory_bytes + kv_cache
     # What serves now is stopped first, and gives its memory back.
-    available = observation.memory_available + (have.resident if have else 0)
+    available = observation.memory_available + sum(each.resident for each in draft.have.values())
     if available < wanted:
         parts = f"{RAM_FACTOR} × {gb(model.weights.size)} of weights"
         parts += f" + {gb(runtime.memory_bytes)} engine" if runtime.memory_bytes else ""
@@ -98,29 +113,47 @@ def _memory(
         )
 
 
-def _disk(observation: Observation, needs: int) -> Iterator[Refusal]:
-    place = observation.places.data
-    disk = observation.disks.get(place)
+def _disk(draft: Draft) -> Iterator[Refusal]:
+    """Room for what is to be installed, per file system: two places on one share it (S3-F02)."""
+    observation = draft.observation
+    data = observation.places.data
+    disk = observation.disks.get(data)
     if disk is None or not disk.writable:
         yield Refusal(
             check="disk",
-            found=f"{place} cannot be written by {observation.user}",
+            found=f"{data} cannot be written by {observation.user}",
             wanted="a directory for engine and weights",
             remedy="set deployer_data_dir to a directory of that account",
         )
-    elif needs and disk.free < needs:
-        yield Refusal(
-            check="disk",
-            found=f"{gb(disk.free)} free for {place}",
-            wanted=f"{gb(needs)} for what has to be installed",
-            remedy="free some space, or set deployer_data_dir to a larger file system",
-        )
+    wanted: dict[int, tuple[str, int]] = {}
+    for place, size in draft.needs_disk.items():
+        there = observation.disks.get(place)
+        if there is not None:
+            first, sum_ = wanted.get(there.device, (place, 0))
+            wanted[there.device] = (first, sum_ + size)
+    # The root file system is written to by every step, whatever it is that the step installs.
+    root = observation.disks.get("/")
+    if draft.steps and root is not None:
+        first, sum_ = wanted.get(root.device, ("/", 0))
+        wanted[root.device] = (first, sum_ + ROOT_BYTES)
+    for place, size in wanted.values():
+        free = observation.disks[place].free
+        if size and free < size:
+            yield Refusal(
+                check="disk",
+                found=f"{gb(free)} free for {place}",
+                wanted=f"{gb(size)} for what has to be installed",
+                remedy="free some space, or set deployer_data_dir to a larger file system"
+                if place == data
+                else "free some space on that file system",
+            )
 
 
-def _port(settings: Settings, observation: Observation, have: DeploymentState | None) -> Iterator[Refusal]:
+def _port(draft: Draft, replica: ServingSpec) -> Iterator[Refusal]:
+    observation, have = draft.observation, draft.have.get(replica.replica)
     own = f"{observation.places.config}/{have.name}" if have else None
     for listener in observation.listeners:
-        if listener.port != settings.port or (own and listener.config == own):
+        if listener.port != replica.port or (own and listener.config == own):
             continue
         if listener.config:
             who = f"deployment {listener.config.rpartition('/')[2]} (pid {listener.pid})"
@@ -130,7 +163,7 @@ def _port(settings: Settings, observation: Observation, have: DeploymentState | 
             who = f"a program of another account (`ss -ltnp` as root names it), on {listener.address}"
         yield Refusal(
             check="port",
-            found=f"port {settings.port} is taken by {who}",
+            found=f"port {replica.port} is taken by {who}",
             wanted="a free port",
             remedy="stop that program, or set deployer_port to a free one",
         )

@@ -5,69 +5,113 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deployer.catalog import Catalog
-from deployer.observe.observation import DeploymentState, Observation
+from deployer.observe.observation import Container, DeploymentState, Observation
 from deployer.observe.request import engine_dir, weights_dir
 from deployer.observe.settings import Settings
 from deployer.plan.types import HostPlan, Planned, Step
 
 
 class Removal(Planned):
-    """What the teardown of one host touches. Every path is one that this program made."""
+    """What the teardown of one host touches: paths, containers and images that this program made or brought."""
 
     deployment: str
-    config_dir: str
+    config_dirs: tuple[str, ...]
     unit: str
     unit_name: str
     pid_file: str
+    containers: tuple[str, ...]
     paths: tuple[str, ...]
     staged: tuple[str, ...]
+    images: tuple[str, ...]
     empty_dirs: tuple[str, ...]
+    data_dir: str
 
 
 def plan_removal(
     catalog: Catalog, settings: Settings, observation: Observation, deployment: str, purge: bool
 ) -> tuple[HostPlan, Removal]:
-    """The steps of `down` on one host, and the paths it may remove; no steps where nothing is there."""
-    have = observation.deployments.get(deployment)
+    """The steps of `down` on one host, and what it may remove; no steps where nothing is there."""
+    have = [each for each in observation.deployments.values() if _name(each) == deployment]
+    containers = _containers(observation, deployment)
     data, config = observation.places.data, observation.places.config
     # The record says where things are, and could say anything: only the place where we put a unit is taken from it.
     unit = f"{observation.unit_dir}/deployer-{deployment}.service"
-    unit = unit if have and have.unit == unit else ""
+    unit = unit if any(each.unit == unit for each in have) else ""
     own: list[str] = []
     staged: list[str] = []
+    images: list[str] = []
     steps: list[Step] = []
-    if have:
-        count = len(have.strays) + bool(have.process)
-        if count:
-            reason = f"pid {have.process.pid} serves" if have.process else f"{len(have.strays)} processes left behind"
-            steps.append(
-                Step(id="stop", reason=f"{reason} → stop", interrupts_serving=bool(have.process), estimate_s=10)
+    serving = [each for each in have if each.process]
+    strays = sum(len(each.strays) for each in have)
+    running = [each.name for each in containers if each.state == "running"]
+    if serving or strays or containers:
+        steps.append(
+            Step(
+                id="stop",
+                reason=f"{_what(serving, strays, [each.name for each in containers])} → stop",
+                interrupts_serving=bool(serving or running),
+                estimate_s=10,
             )
-        own = [f"{config}/{deployment}", f"{data}/deployments/{deployment}"]
+        )
+    if have:
+        own = [path for each in have for path in (f"{config}/{each.name}", f"{data}/deployments/{each.name}")]
         own += [unit] if unit else []
         steps.append(Step(id="remove", reason=f"files of {deployment} → remove {', '.join(own)}", estimate_s=1))
     if purge:
-        staged = list(_purge(catalog, settings, observation, deployment, have))
-        if staged:
-            steps.append(Step(id="purge", reason=f"staged artefacts → remove {', '.join(staged)}", estimate_s=5))
+        first = have[0] if have else None
+        staged = list(_purge(catalog, settings, observation, deployment, first))
+        images = list(_images(observation, deployment, containers))
+        if staged or images:
+            what = ", ".join([*staged, *(f"image {each}" for each in images)])
+            steps.append(Step(id="purge", reason=f"staged artefacts → remove {what}", estimate_s=5))
     removal = Removal(
         deployment=deployment,
-        config_dir=f"{config}/{deployment}",
+        config_dirs=tuple(f"{config}/{each.name}" for each in have) or (f"{config}/{deployment}",),
         unit=unit,
         unit_name=f"deployer-{deployment}.service",
         pid_file=f"{data}/deployments/{deployment}/serve.pid",
+        containers=tuple(each.name for each in containers),
         paths=tuple(own),
         staged=tuple(staged),
-        empty_dirs=(f"{data}/deployments", f"{data}/artefacts", f"{data}/engines", data, config),
-    )
+        images=tuple(images),
+        empty_dirs=(
+            f"{data}/deployments", f"{data}/artefacts", f"{data}/engines", f"{data}/packages", data, config,
+        ),
+        data_dir=data,
+    )  # fmt: skip
     return HostPlan(accelerator=observation.accelerator, steps=tuple(steps)), removal
+
+
+def _name(state: DeploymentState) -> str:
+    return state.deployment or state.name
+
+
+def _containers(observation: Observation, deployment: str) -> list[Container]:
+    """The deployment's containers, by the label that deployer gave them."""
+    every = observation.docker.containers if observation.docker else ()
+    return [each for each in every if each.labels.get("deployer.deployment") == deployment]
+
+
+def _what(serving: list[DeploymentState], strays: int, containers: list[str]) -> str:
+    if containers:
+        return f"container{'s' if len(containers) > 1 else ''} {', '.join(containers)}"
+    if serving and serving[0].process:
+        return f"pid {serving[0].process.pid} serves"
+    return f"{strays} processes left behind"
+
+
+def _images(observation: Observation, deployment: str, containers: list[Container]) -> Iterator[str]:
+    """Images of the deployment's containers that no other container uses."""
+    every = observation.docker.containers if observation.docker else ()
+    others = {each.image_id for each in every if each.labels.get("deployer.deployment") != deployment}
+    yield from dict.fromkeys(each.image_id for each in containers if each.image_id not in others)
 
 
 def _purge(
     catalog: Catalog, settings: Settings, observation: Observation, deployment: str, have: DeploymentState | None
 ) -> Iterator[str]:
     """Engine and staged weights of the deployment, unless another deployment on the host uses them."""
-    others = [each for name, each in observation.deployments.items() if name != deployment]
+    others = [each for each in observation.deployments.values() if _name(each) != deployment]
     data = observation.places.data
     name = settings.model or (have.model if have else "")
     if not name:

@@ -7,19 +7,18 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
 
 from deployer import paths
-from deployer.catalog import Model, Placement, Runtime
+from deployer.catalog import Model, Runtime
 from deployer.errors import CatalogError
-from deployer.observe.observation import Observation
-from deployer.observe.settings import Settings
-from deployer.plan.types import EngineSpec, ServingSpec
+from deployer.plan.draft import Draft, Templates
+from deployer.plan.types import ContainerSpec, ServingSpec
 
-Templates = Mapping[str, str]
-_NAMES = ("serve.env.j2", "serve.sh.j2", "deployer.service.j2")
+_NAMES = ("serve.env.j2", "serve.sh.j2", "container.sh.j2", "deployer.service.j2")
 
 
 def load_templates(directory: Path = paths.TEMPLATES) -> Templates:
@@ -54,56 +53,39 @@ def options(layers: list[Mapping[str, bool | int | float | str]], values: Mappin
     return result
 
 
-def serving(
-    deployment: str,
-    model: Model,
-    placement: Placement,
-    runtime: Runtime,
-    engine: EngineSpec,
-    weights_dir: str,
-    settings: Settings,
-    observation: Observation,
-    manager: str,
-    listen: str,
-    templates: Templates,
-) -> ServingSpec:
-    """The serving process of one host, with the exact content of its files and their hash."""
-    config_dir = f"{observation.places.config}/{deployment}"
-    state_dir = f"{observation.places.data}/deployments/{deployment}"
+@dataclass(frozen=True)
+class Replica:
+    """What is decided of one replica before its files are written. `container` is None for a process."""
+
+    number: int
+    config_dir: str
+    state_dir: str
+    port: int
+    listen: str
+    manager: str
+    weights: str
+    engine: str = ""
+    chips: tuple[int, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    container: ContainerSpec | None = None
+
+
+def serving(draft: Draft, replica: Replica) -> ServingSpec:
+    """One replica, with the exact content of its files and their hash."""
+    deployment, model, settings, observation = draft.deployment, draft.model, draft.settings, draft.observation
+    listen, anywhere = replica.listen, ("0.0.0.0", "::")  # noqa: S104
     # 0.0.0.0 listens everywhere; to ask this host itself, loopback is the address.
-    reach = settings.address if listen in ("0.0.0.0", "::") and not settings.is_local else listen  # noqa: S104
-    local = "127.0.0.1" if listen in ("0.0.0.0", "::") else listen  # noqa: S104
-    endpoint = f"http://{_host(local if settings.is_local else reach)}:{settings.port}/v1"
-    values = {
-        "python": f"{engine.dir}/bin/python",
-        "model": model.name,
-        "weights": weights_dir,
-        "listen": listen,
-        "port": str(settings.port),
-        "dtype": placement.dtype,
-        "max_model_len": str(placement.max_model_len),
-        "memory_utilization": "" if placement.memory_utilization is None else str(placement.memory_utilization),
-        "kv_cache_gib": "" if placement.kv_cache_gib is None else str(placement.kv_cache_gib),
-    }
-    chosen = options([runtime.options, placement.options, settings.options], values)
-    command = [fill(word, values) for word in runtime.command]
-    head = len(command)
-    for name, value in chosen.items():
-        command.append(name if value is None else f"{name}={value}")
-    environment = {
-        name: filled
-        for name, value in {**runtime.environment, **placement.environment, **settings.environment}.items()
-        if (filled := fill(value, values) if name not in settings.environment else value)
-    }
-    # They mark every process of the engine as this deployment's (see the probe), whatever a user sets.
-    environment |= {"DEPLOYER_DEPLOYMENT": deployment, "DEPLOYER_CONFIG": config_dir}
+    reach = settings.address if listen in anywhere and not settings.is_local else listen
+    local = "127.0.0.1" if listen in anywhere else listen
+    endpoint = f"http://{_host(local if settings.is_local else reach)}:{replica.port}/v1"
+    chosen, command, head, environment = _command(draft, replica)
     unit_name = f"deployer-{deployment}.service"
     names = {
-        "env_file": f"{config_dir}/serve.env",
-        "script": f"{config_dir}/serve.sh",
-        "unit": f"{observation.unit_dir}/{unit_name}" if manager == "systemd" else "",
-        "pid_file": f"{state_dir}/serve.pid",
-        "log": f"{state_dir}/serve.log",
+        "env_file": f"{replica.config_dir}/serve.env",
+        "script": f"{replica.config_dir}/serve.sh",
+        "unit": f"{observation.unit_dir}/{unit_name}" if replica.manager == "systemd" else "",
+        "pid_file": "" if replica.container else f"{replica.state_dir}/serve.pid",
+        "log": "" if replica.container else f"{replica.state_dir}/serve.log",
     }
     context = {
         "deployment": deployment,
@@ -114,32 +96,54 @@ def serving(
         "environment": environment,
         "command": command,
         "head": head - 1,
+        "container": replica.container is not None,
+        "shell": draft.runtime.shell,
+        "profile": draft.runtime.profile,
         **names,
     }
-    spec = hashlib.sha256(json.dumps(_files(templates, context, "")).encode()).hexdigest()[:16]
-    files = _files(templates, context, spec)
+    parts: list[object] = [_files(draft.templates, context, "")]
+    if replica.container:
+        parts.append(replica.container.model_dump())
+    # A process's hash is that of its files alone.
+    hashed = parts if replica.container else parts[0]
+    spec = hashlib.sha256(json.dumps(hashed, sort_keys=bool(replica.container)).encode()).hexdigest()[:16]
+    files = _files(draft.templates, context, spec)
+    container = replica.container
+    if container:
+        container = container.model_copy(update={"labels": {**container.labels, "deployer.spec": spec}})
+    shown = {name: value or "on" for name, value in chosen.items()} | environment
     record = {
         "deployment": deployment,
         "model": model.name,
         "random_weights": model.random_weights,
         "accelerator": observation.accelerator,
         "endpoint": endpoint,
-        "health_url": f"http://{_host(local)}:{settings.port}/health",
-        "port": settings.port,
-        "engine": engine.dir,
-        "weights": weights_dir,
-        "manager": manager,
+        "health_url": f"http://{_host(local)}:{replica.port}/health",
+        "port": replica.port,
+        "engine": replica.engine,
+        "weights": replica.weights,
+        "manager": replica.manager,
         "unit": names["unit"],
-        "state_dir": state_dir,
+        "state_dir": replica.state_dir,
         "pid_file": names["pid_file"],
         "log": names["log"],
         "files": sorted(files),
-        "settings": {name: value or "on" for name, value in chosen.items()} | environment,
+        "settings": shown,
         "spec": spec,
     }
+    if container:
+        record |= {
+            "replica": replica.number,
+            "wanted_port": settings.port,
+            "chips": list(replica.chips),
+            "container": container.name,
+            "image": container.image,
+            "settings": shown | {"image": container.image},
+        }
     return ServingSpec(
-        config_dir=config_dir,
-        state_dir=state_dir,
+        replica=replica.number,
+        config_dir=replica.config_dir,
+        state_dir=replica.state_dir,
         files=files,
         script=names["script"],
         record=json.dumps(record, indent=2, sort_keys=True) + "\n",
@@ -147,16 +151,49 @@ def serving(
         log=names["log"],
         unit=names["unit"],
         unit_name=unit_name,
-        manager=manager,
-        enable_linger=manager == "systemd" and not observation.linger,
-        port=settings.port,
+        manager=replica.manager,
+        enable_linger=replica.manager == "systemd" and not observation.linger,
+        port=replica.port,
         endpoint=endpoint,
         health_url=str(record["health_url"]),
-        ready_timeout_s=settings.ready_timeout_s or ready_timeout_s(runtime, model),
+        ready_timeout_s=settings.ready_timeout_s or ready_timeout_s(draft.runtime, model),
         environment=environment,
         command=tuple(command),
+        chips=replica.chips,
+        container=container,
         spec=spec,
     )
+
+
+def _command(draft: Draft, replica: Replica) -> tuple[dict[str, str | None], list[str], int, dict[str, str]]:
+    """Options, the whole command, how many of its words are no options, and the environment."""
+    runtime, placement, settings = draft.runtime, draft.placement, draft.settings
+    values = {
+        "python": f"{replica.engine}/bin/python",
+        "model": draft.model.name,
+        "weights": replica.weights,
+        "listen": replica.listen,
+        "port": str(replica.port),
+        "dtype": placement.dtype,
+        "max_model_len": str(placement.max_model_len),
+        "memory_utilization": "" if placement.memory_utilization is None else str(placement.memory_utilization),
+        "kv_cache_gib": "" if placement.kv_cache_gib is None else str(placement.kv_cache_gib),
+        "tensor_parallel": str(len(replica.chips) or settings.tensor_parallel or placement.tensor_parallel[0]),
+    }
+    chosen = options([runtime.options, placement.options, settings.options], values)
+    command = [fill(word, values) for word in runtime.command]
+    head = len(command)
+    for name, value in chosen.items():
+        command.append(name if value is None else f"{name}={value}")
+    layers = {**runtime.environment, **placement.environment, **replica.environment, **settings.environment}
+    environment = {
+        name: filled
+        for name, value in layers.items()
+        if (filled := fill(value, values) if name not in settings.environment else value)
+    }
+    # They mark every process of the engine as this deployment's (see the probe), whatever a user sets.
+    environment |= {"DEPLOYER_DEPLOYMENT": draft.deployment, "DEPLOYER_CONFIG": replica.config_dir}
+    return chosen, command, head, environment
 
 
 def ready_timeout_s(runtime: Runtime, model: Model) -> int:
@@ -193,7 +230,7 @@ def _files(templates: Templates, context: Mapping[str, object], spec: str) -> di
     environment.filters["unit"] = _unit_quote
     wanted = {
         "serve.env.j2": context["env_file"],
-        "serve.sh.j2": context["script"],
+        "container.sh.j2" if context["container"] else "serve.sh.j2": context["script"],
         "deployer.service.j2": context["unit"],
     }
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 
 class Planned(BaseModel):
@@ -57,11 +57,68 @@ class WeightsSpec(Planned):
     size: int
     sources: tuple[dict[str, Any], ...]
     sha256: dict[str, str]
+    algorithm: str = ""
+    checksums: dict[str, str] = {}
+    stamp: str = ""
+
+
+class PackageSpec(Planned):
+    """A file of the control node that goes onto the host; `kind` is driver, firmware or image."""
+
+    kind: str
+    path: str
+    name: str
+    version: str = ""
+    size: int
+    sha256: str
+    staged: str
+
+
+class DriverSpec(Planned):
+    """What the driver's role and that of the kernel headers have to do; `installs` in this order.
+
+    `mode` is `fresh` where no driver is there, else `upgrade`. `stamp` notes the boot in which it was done.
+    """
+
+    role: str
+    mode: str
+    installs: tuple[PackageSpec, ...]
+    manager: str
+    tools: tuple[str, ...]
+    tool_packages: tuple[str, ...]
+    kernel_packages: tuple[str, ...]
+    account: str
+    directory: str
+    stamp: str
+
+
+class ImageSpec(Planned):
+    """The container image, and where it comes from: `archive`, `registry`, or nowhere as it is there already."""
+
+    reference: str
+    id: str
+    source: str
+    archive: PackageSpec | None
+    docker_packages: tuple[str, ...]
+    manager: str
+
+
+class ContainerSpec(Planned):
+    """A container: what `docker run` would be told. Volumes are `path:path:mode`."""
+
+    name: str
+    image: str
+    command: tuple[str, ...]
+    devices: tuple[str, ...]
+    volumes: tuple[str, ...]
+    privileged: bool
+    labels: dict[str, str]
 
 
 class ServingSpec(Planned):
-    """The serving process and its files (path → content)."""
+    """One replica's serving process or container, and its files (path → content)."""
 
+    replica: int = 1
     config_dir: str
     state_dir: str
     files: dict[str, str]
@@ -79,20 +136,32 @@ class ServingSpec(Planned):
     ready_timeout_s: int
     environment: dict[str, str]
     command: tuple[str, ...]
+    chips: tuple[int, ...] = ()
+    container: ContainerSpec | None = None
     spec: str
 
 
 class HostSpec(Planned):
-    """Everything a host is to have for one deployment."""
+    """Everything a host is to have for one deployment. `start` names the replicas that have to be started."""
 
     deployment: str
     model: str
     served_name: str
     accelerator: str
     data_dir: str
-    engine: EngineSpec
+    engine: EngineSpec | None = None
+    driver: DriverSpec | None = None
+    image: ImageSpec | None = None
     weights: WeightsSpec
-    serving: ServingSpec
+    replicas: tuple[ServingSpec, ...]
+    start: tuple[int, ...] = ()
+    surplus: tuple[str, ...] = ()
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def serving(self) -> ServingSpec:
+        """The first replica: the only one of an engine that is no container."""
+        return self.replicas[0]
 
 
 class HostPlan(Planned):
@@ -104,6 +173,7 @@ class HostPlan(Planned):
     satisfied: dict[str, str] = {}
     notes: tuple[str, ...] = ()
     endpoint: str = ""
+    endpoints: tuple[str, ...] = ()
     spec: HostSpec | None = None
 
     def public(self) -> dict[str, Any]:

@@ -16,10 +16,24 @@ import pytest
 from deployer import catalog, plan
 from deployer.observe import Observation, Settings
 from deployer.plan import HostPlan, preflight, render
+from deployer.plan.types import DriverSpec
 
 CASES = Path(__file__).parent / "plan_cases"
-BASE = json.loads((CASES / "base.json").read_text())
-NAMES = sorted(path.stem for path in CASES.glob("*.json") if path.stem != "base")
+BASES = {name: json.loads((CASES / name / "base.json").read_text()) for name in (".", "ascend")}
+NAMES = sorted(
+    str(path.relative_to(CASES).with_suffix(""))
+    for path in [*CASES.glob("*.json"), *CASES.glob("ascend/*.json")]
+    if path.stem != "base"
+)
+DEFAULTS: dict[str, dict[str, Any]] = {
+    ".": {"model": "tiny-qwen2", "connection": "local"},
+    "ascend": {
+        "model": "qwen2.5-14b",
+        "weights_dir": "/home/ckpt/qwen2.5-14b",
+        "packages_dir": "/srv/p",
+        "address": "192.0.2.1",
+    },
+}
 CATALOG = catalog.load([CASES / "catalog"])
 TEMPLATES = plan.load_templates()
 
@@ -37,59 +51,68 @@ def merge(base: Any, over: Any) -> Any:
     return result
 
 
-def make_plan(settings: dict[str, Any], observation: dict[str, Any]) -> HostPlan:
-    wanted = Settings.model_validate({"model": "tiny-qwen2", "connection": "local", **settings})
+def make_plan(kind: str, settings: dict[str, Any], observation: dict[str, Any]) -> HostPlan:
+    wanted = Settings.model_validate(DEFAULTS[kind] | settings)
     return plan.plan_host(CATALOG, wanted, Observation.model_validate(observation), TEMPLATES)
 
 
-def converged(settings: dict[str, Any]) -> dict[str, Any]:
+def converged(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The base host after a successful `up` with these settings."""
-    spec = make_plan(settings, BASE).spec
+    spec = make_plan(kind, settings, BASES[kind]).spec
     assert spec is not None
-    record = json.loads(spec.serving.record)
-    kept = (
-        "model",
-        "accelerator",
-        "port",
-        "endpoint",
-        "manager",
-        "spec",
-        "engine",
-        "weights",
-        "state_dir",
-        "unit",
-        "log",
-    )
-    deployment = {name: record[name] for name in kept} | {
-        "name": spec.deployment,
-        "settings": record["settings"],
-        "files": {path: render.sha256(content) for path, content in spec.serving.files.items()},
-        "process": {"pid": 4711, "start": 5, "name": "python", "age_s": 900, "resident": 600000000},
-        "resident": 3000000000,
-        "running_spec": record["spec"],
-        "ready": True,
-        "health": "HTTP 200",
-    }
-    weights = {"path": spec.weights.dir, "exists": True, "size": 5400000, "stamped": True}
-    listener = {"port": record["port"], "address": "127.0.0.1", "pid": 4711, "name": "python"}
-    listener["config"] = spec.serving.config_dir
-    over = {"engines": {spec.engine.dir: True}, "weights": {spec.weights.dir: weights}, "listeners": [listener]}
-    host: dict[str, Any] = merge(BASE, over | {"deployments": {spec.deployment: deployment}})
+    deployments = {}
+    containers = []
+    listeners = []
+    for replica in spec.replicas:
+        record = json.loads(replica.record)
+        kept = ("model", "accelerator", "port", "endpoint", "manager", "spec", "engine", "weights", "state_dir", "unit")
+        more = ("log", "deployment", "replica", "wanted_port", "chips", "container", "settings")
+        name = replica.config_dir.rpartition("/")[2]
+        deployments[name] = {key: record[key] for key in (*kept, *more) if key in record} | {
+            "name": name,
+            "files": {path: render.sha256(content) for path, content in replica.files.items()},
+            "process": {"pid": 4711, "start": 5, "name": "python", "age_s": 900, "resident": 600000000},
+            "resident": 3000000000,
+            "running_spec": record["spec"],
+            "ready": True,
+            "health": "HTTP 200",
+        }
+        listeners.append(
+            {
+                "port": record["port"],
+                "address": "127.0.0.1",
+                "pid": 4711,
+                "name": "python",
+                "config": replica.config_dir,
+            }
+        )
+        if replica.container:
+            facts = {"id": name, "image": replica.container.image, "image_id": replica.container.image}
+            labels = {"name": replica.container.name, "state": "running", "labels": replica.container.labels}
+            containers.append({**facts, **labels, "devices": replica.container.devices})
+    over: dict[str, Any] = {"listeners": listeners, "deployments": deployments}
+    if spec.engine:
+        weights = {"path": spec.weights.dir, "exists": True, "size": 5400000, "stamped": True}
+        over |= {"engines": {spec.engine.dir: True}, "weights": {spec.weights.dir: weights}}
+    else:
+        over |= {"docker": {"containers": containers}}
+    host: dict[str, Any] = merge(BASES[kind], over)
     return host
 
 
-def load_case(name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def load_case(name: str) -> tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]:
     case = json.loads((CASES / f"{name}.json").read_text())
     assert set(case) <= {"why", "converged", "earlier_settings", "settings", "observation", "expected"}, name
+    kind = str(Path(name).parent)
     settings = case.get("settings", {})
-    host = converged(case.get("earlier_settings", settings)) if case.get("converged") else BASE
-    return settings, merge(host, case.get("observation", {})), case["expected"]
+    host = converged(kind, case.get("earlier_settings", settings)) if case.get("converged") else BASES[kind]
+    return kind, settings, merge(host, case.get("observation", {})), case["expected"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_case(name: str) -> None:
-    settings, observation, expected = load_case(name)
-    found = make_plan(settings, observation)
+    kind, settings, observation, expected = load_case(name)
+    found = make_plan(kind, settings, observation)
     steps = [(step.id, step.reason, step.interrupts_serving) for step in found.steps]
     refused: list[list[str]] = [[each.check, each.found, each.remedy] for each in found.refused]
     shown = json.dumps({"steps": steps, "refused": refused, "satisfied": found.satisfied}, indent=1, ensure_ascii=False)
@@ -103,6 +126,16 @@ def test_case(name: str) -> None:
         assert remedy in each[2], shown
     assert sorted(found.satisfied) == sorted(expected.get("satisfied", [])), shown
     assert all(step.estimate_s >= 1 for step in found.steps), shown
+    if "note" in expected:
+        assert any(expected["note"] in note for note in found.notes), found.notes
+    if found.spec is not None and found.spec.driver is not None:
+        assert_driver(found.spec.driver, expected)
+    for key, values in (
+        ("chips", [list(each.chips) for each in found.spec.replicas] if found.spec else []),
+        ("ports", [each.port for each in found.spec.replicas] if found.spec else []),
+    ):
+        if key in expected:
+            assert values == expected[key]
     if "endpoint" in expected:
         assert found.endpoint == expected["endpoint"]
     if "manager" in expected:
@@ -110,11 +143,20 @@ def test_case(name: str) -> None:
         assert found.spec.serving.manager == expected["manager"]
 
 
+def assert_driver(driver: DriverSpec, expected: dict[str, Any]) -> None:
+    if "installs" in expected:
+        assert [f"{each.kind} {each.version}" for each in driver.installs] == expected["installs"]
+    if "mode" in expected:
+        assert driver.mode == expected["mode"]
+    if "tool_packages" in expected:
+        assert list(driver.tool_packages) == expected["tool_packages"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_same_input_same_plan(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And without a look at files, network, clock or processes."""
-    settings, observation, _ = load_case(name)
-    first = make_plan(settings, observation)
+    kind, settings, observation, _ = load_case(name)
+    first = make_plan(kind, settings, observation)
 
     def forbidden(*words: object, **_: object) -> None:
         raise AssertionError(f"the planner did I/O: {words}")
@@ -128,7 +170,7 @@ def test_same_input_same_plan(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
         "random.random",
     ):
         monkeypatch.setattr(target, forbidden)
-    second = make_plan(settings, observation)
+    second = make_plan(kind, settings, observation)
     monkeypatch.undo()
     assert first == second
 
@@ -136,9 +178,12 @@ def test_same_input_same_plan(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_every_check_has_a_case() -> None:
     written = set()
     for name in NAMES:
-        written |= {each[0] for each in load_case(name)[2].get("refused", [])}
-    source = Path(preflight.__file__).read_text() + (Path(preflight.__file__).parent / "planner.py").read_text()
-    assert set(re.findall(r'check="([^"]+)"', source)) == written
+        written |= {each[0] for each in load_case(name)[3].get("refused", [])}
+    package = Path(preflight.__file__).parent
+    source = "".join(path.read_text() for path in package.glob("*.py"))
+    checks = set(re.findall(r'check="([^"]+)"', source)) | set(re.findall(r'refuse\(\s*"([^"]+)"', source))
+    checks |= {"driver package", "firmware package"}
+    assert written >= checks - {"image", "inventory"}, checks - written
 
 
 def test_readiness_deadline_grows_with_the_model() -> None:

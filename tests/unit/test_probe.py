@@ -100,7 +100,9 @@ def test_places_are_expanded_from_the_host_s_environment(monkeypatch: pytest.Mon
     monkeypatch.setenv("SOME_PLACE", str(tmp_path))
     places = {"a": "${SOME_PLACE:-/x}/a", "b": "${NO_PLACE:-~/b}", "c": "$SOME_PLACE/c"}
     found = host.probe({"places": places, "disks": ["{a}"]})
+    kernel = found["places"].pop("kernel")
     assert found["places"] == {"a": f"{tmp_path}/a", "b": f"{Path.home()}/b", "c": f"{tmp_path}/c"}
+    assert kernel == os.uname().release
     assert found["disks"]["{a}"]["free"] > 0
 
 
@@ -135,7 +137,14 @@ def deployment(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]
     facts["boot_id"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     (tmp_path / "pid").write_text(json.dumps(facts))
     record: dict[str, object] = dict.fromkeys(("endpoint", "engine", "weights", "unit", "log", "manager", "spec"), "x")
-    record |= {"model": "m", "accelerator": "cpu", "port": 1, "state_dir": str(tmp_path), "settings": {}}
+    record |= {
+        "deployment": "one",
+        "model": "m",
+        "accelerator": "cpu",
+        "port": 1,
+        "state_dir": str(tmp_path),
+        "settings": {},
+    }
     record |= {"pid_file": f"{tmp_path}/pid", "files": [f"{tmp_path}/pid"], "health_url": "http://127.0.0.1:1/health"}
     (directory / "deployment.json").write_text(json.dumps(record))
     try:

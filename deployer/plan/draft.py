@@ -1,0 +1,71 @@
+"""A host's plan in the making: what is known, and the steps, refusals and notes so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from deployer.catalog import Accelerator, Model, Placement, Runtime
+from deployer.observe.observation import DeploymentState, Observation
+from deployer.observe.settings import Settings
+from deployer.plan.types import Refusal, Step
+
+Templates = Mapping[str, str]
+
+
+@dataclass
+class Draft:
+    """The parts of a plan are decided one after another, each in its module; they share this."""
+
+    accelerator: Accelerator
+    model: Model
+    placement: Placement
+    runtime: Runtime
+    settings: Settings
+    observation: Observation
+    templates: Templates
+    steps: list[Step] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    satisfied: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    needs_disk: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def deployment(self) -> str:
+        """The deployment's name."""
+        return self.settings.deployment or self.model.name
+
+    @property
+    def have(self) -> dict[int, DeploymentState]:
+        """The deployment's replicas that are on the host, by their numbers."""
+        return {
+            each.replica: each
+            for each in self.observation.deployments.values()
+            if (each.deployment or each.name.partition("@")[0]) == self.deployment
+        }
+
+    def step(self, identifier: str, reason: str, estimate_s: int, *, size: int = 0, interrupts: bool = False,
+             reboots: bool = False) -> None:  # fmt: skip
+        """Add a step."""
+        self.steps.append(
+            Step(
+                id=identifier,
+                reason=reason,
+                estimate_s=estimate_s,
+                size=size,
+                interrupts_serving=interrupts,
+                reboots=reboots,
+            )
+        )
+
+    def refuse(self, check: str, found: str, wanted: str, remedy: str) -> None:
+        """Add a refusal."""
+        self.refused.append(Refusal(check=check, found=found, wanted=wanted, remedy=remedy))
+
+    def needs(self, place: str, size: int) -> None:
+        """Note that a step takes room where `place` is."""
+        self.needs_disk[place] = self.needs_disk.get(place, 0) + size
+
+    def has_step(self, identifier: str) -> bool:
+        """Whether a step is planned already."""
+        return any(step.id == identifier for step in self.steps)

@@ -1,0 +1,254 @@
+"""Decides about driver, firmware, kernel headers and the reboot. Pure; the vendor's own words are in the catalog."""
+
+from __future__ import annotations
+
+import re
+
+from deployer.catalog import Driver
+from deployer.observe.observation import DriverState, Package
+from deployer.plan.draft import Draft
+from deployer.plan.types import DriverSpec, PackageSpec
+
+REBOOT_S = 180
+HEADERS_S = 30
+FIRMWARE_S = 60
+
+
+def plan(draft: Draft) -> DriverSpec | None:
+    """The driver's part of a host, and its steps; None for an accelerator that needs none."""
+    driver = draft.accelerator.driver
+    if driver is None:
+        return None
+    return _Driver(draft, driver).plan()
+
+
+class _Driver:
+    """One host's driver; the order of an installation depends on what is there."""
+
+    def __init__(self, draft: Draft, driver: Driver) -> None:
+        self.draft, self.driver = draft, driver
+        self.observation = draft.observation
+        self.have = self.observation.driver or DriverState()
+        self.installs: list[PackageSpec] = []
+        self.mode = "fresh"
+
+    def plan(self) -> DriverSpec:
+        _kernel(self.draft, self.driver, self.draft.settings.driver_version or self.have.driver or self.driver.default)
+        reason = self._install()
+        if reason is not None:
+            self._prepare()
+            interrupts = any(each.process for each in self.observation.deployments.values())
+            seconds = self.driver.install_s + FIRMWARE_S * any(each.kind == "firmware" for each in self.installs)
+            self.draft.step(self.driver.role, reason, seconds, interrupts=interrupts)
+        self._reboot(installs=bool(self.installs))
+        data = self.observation.places.data
+        return DriverSpec(
+            role=self.driver.role,
+            mode=self.mode,
+            installs=tuple(self.installs),
+            manager=self.observation.package_manager,
+            tools=tuple(tool.name for tool in self.driver.tools),
+            tool_packages=self._tool_packages(),
+            kernel_packages=kernel_packages(self.observation.package_manager, self.observation.kernel),
+            account=self.driver.account,
+            directory=self.driver.directory,
+            stamp=f"{data}/driver.json",
+        )
+
+    def _install(self) -> str | None:
+        """Which packages to install in which order, and why; None where all is right."""
+        have, asked = self.have, self.draft.settings.driver_version
+        if have.driver is None or have.half_installed:
+            wanted = asked or self.driver.default
+            found = "half-installed" if have.half_installed else "absent"
+            self._take("driver", wanted)
+            if have.firmware is None or have.firmware != self._firmware(wanted):
+                self._take("firmware", wanted)
+            return f"driver {found} → install {self._words()}"
+        if asked and _key(asked) < _key(have.driver):
+            self.draft.refuse(
+                "driver",
+                f"driver {have.driver}",
+                f"{asked}, which is older: its installer refuses to go back",
+                "leave deployer_driver_version out, or uninstall the newer one by hand first",
+            )
+            return None
+        if asked and asked != have.driver:
+            # Over an installation the firmware comes first.
+            self.mode = "upgrade"
+            self._take("firmware", asked)
+            self._take("driver", asked)
+            return f"driver {have.driver} → upgrade to {self._words()}"
+        return self._complete(have.driver)
+
+    def _complete(self, version: str) -> str | None:
+        """The driver is there: firmware, their agreement, and the account."""
+        have = self.have
+        if have.firmware is None:
+            self._take("firmware", version)
+            return f"firmware absent → install {self._words()}"
+        if have.compatible is False:
+            wanted = self._firmware(version)
+            if wanted is None or _key(wanted) < _key(have.firmware):
+                self.draft.refuse(
+                    "firmware",
+                    f"firmware {have.firmware} beside driver {version}, which do not go together",
+                    f"firmware {wanted}" if wanted else "a pair that goes together",
+                    "set deployer_driver_version to the driver that goes with this firmware, and provide its packages",
+                )
+                return None
+            self.mode = "upgrade"
+            self._take("firmware", version)
+            return f"firmware {have.firmware} does not go with driver {version} → install {self._words()}"
+        if not have.account:
+            return f"account {self.driver.account} is missing → create it"
+        self.draft.satisfied[self.driver.role] = f"driver {version}, firmware {have.firmware}"
+        return None
+
+    def _firmware(self, driver: str) -> str | None:
+        pair = self.driver.pair(driver)
+        return pair.firmware if pair else None
+
+    def _words(self) -> str:
+        return " and ".join(f"{each.kind} {each.version}" for each in self.installs) or "nothing"
+
+    def _take(self, kind: str, version: str) -> None:
+        """Take the package of a driver version from the directory, or say which one is missing."""
+        wanted = version if kind == "driver" else self._firmware(version)
+        packages = [each for each in self.observation.packages or () if each.kind == kind]
+        architecture = self.observation.architecture
+        fitting = [
+            each
+            for each in packages
+            if each.chip.lower() == self.driver.chip.lower()
+            and (each.version == wanted or (wanted is None and kind == "firmware"))
+            and each.architecture in ("", architecture)
+        ]
+        if fitting:
+            package = fitting[0]
+            staged = f"{self.observation.places.data}/packages/{package.name}"
+            self.installs.append(_package_spec(package, staged))
+            self.draft.needs(self.observation.places.data, package.size)
+            if not package.sha256:
+                self.draft.notes.append(f"{package.name}: no published checksum beside it (SHA256SUMS), not compared")
+            return
+        what = f"{kind} {wanted or f'for driver {version}'} for {self.driver.chip}"
+        if self.observation.packages is None:
+            found, remedy = "no directory of packages", "set deployer_packages_dir to a directory on the control node"
+        else:
+            # S3-X02: the likely mistake is the package of another chip or architecture.
+            names = ", ".join(each.name for each in packages) or f"no {kind} package in deployer_packages_dir"
+            found, remedy = names, "put the vendor's package for this chip and architecture there"
+        self.draft.refuse(f"{kind} package", found, f"{what} on {architecture}", f"{remedy} ({what})")
+
+    def _prepare(self) -> None:
+        """What the installation itself needs: headers, room, and a package manager for the tools."""
+        headers = self.observation.kernel_headers
+        compiles = self.driver.kernel_headers and any(each.kind == "driver" for each in self.installs)
+        manager = self.observation.package_manager
+        if compiles and headers != "ok":
+            names = " ".join(kernel_packages(manager, self.observation.kernel))
+            if manager:
+                self.draft.step("kernel_headers", f"{headers} → install {names}", HEADERS_S)
+            else:
+                self.draft.refuse(
+                    "kernel headers", headers, f"the headers of {self.observation.kernel}", "install them by hand"
+                )
+        elif compiles:
+            self.draft.satisfied["kernel_headers"] = f"headers of {self.observation.kernel} are there"
+        missing = [tool.name for tool in self.driver.tools if not self.observation.tools.get(tool.name)]
+        if self.installs and missing and not manager:
+            self.draft.refuse(
+                "tools",
+                f"no {', no '.join(missing)}",
+                "the installer's tools",
+                "install them by hand: no dnf or apt here",
+            )
+        if self.installs:
+            self.draft.needs(self.driver.directory, self.driver.disk_bytes)
+
+    def _tool_packages(self) -> tuple[str, ...]:
+        manager = self.observation.package_manager
+        missing = [tool for tool in self.driver.tools if not self.observation.tools.get(tool.name)]
+        return tuple(dict.fromkeys(tool.apt if manager == "apt" else tool.dnf for tool in missing))
+
+    def _reboot(self, installs: bool) -> None:
+        cards = self.observation.cards
+        interrupts = any(
+            each.state == "running" for each in (self.observation.docker.containers if self.observation.docker else ())
+        )
+        if installs:
+            self.draft.step(
+                "reboot", "driver and firmware take effect → reboot", REBOOT_S, interrupts=interrupts, reboots=True
+            )
+            return
+        if cards is None or self.have.driver is None or self.draft.has_step(self.driver.role):
+            return
+        stale = _stale(self.have.driver, cards.driver_version) or _stale(self.have.firmware, cards.firmware_version)
+        if not stale and self.have.reboot_asked and self.have.installed_boot == self.observation.boot_id:
+            stale = "the installer asked for one"
+        if cards.state == "ok" and stale:
+            self.draft.step("reboot", f"{stale} → reboot", REBOOT_S, interrupts=interrupts, reboots=True)
+        elif cards.state == "not-started":
+            if self.have.installed_boot and self.have.installed_boot != self.observation.boot_id:
+                # Another reboot would change nothing; and nobody wants to be rebooted for ever.
+                self.draft.refuse(
+                    "devices",
+                    f"the devices have not started since the last reboot ({cards.problem})",
+                    "started devices",
+                    "look at `dmesg`; after an update of the kernel install its headers and the driver again",
+                )
+            else:
+                reason = f"the devices are not started ({cards.problem}) → reboot"
+                self.draft.step("reboot", reason, REBOOT_S, interrupts=interrupts, reboots=True)
+
+
+def kernel_packages(manager: str, kernel: str) -> tuple[str, ...]:
+    """S3-R15: the headers of exactly the running kernel; a plain `kernel-devel` would take a newer one."""
+    if manager == "apt":
+        return (f"linux-headers-{kernel}",)
+    return (f"kernel-devel-{kernel}", f"kernel-headers-{kernel}")
+
+
+def _kernel(draft: Draft, driver: Driver, version: str) -> None:
+    """S3-R13, S3-X05: the running kernel against those that the driver's version is for."""
+    pair = driver.pair(version)
+    kernel = draft.observation.kernel
+    if pair and pair.kernels and not any(_begins(kernel, each) for each in pair.kernels):
+        draft.refuse(
+            "kernel",
+            kernel,
+            f"{' or '.join(f'{each}.x' for each in pair.kernels)} for driver {version}",
+            "boot a supported kernel, or set deployer_driver_version to a driver that supports this one",
+        )
+
+
+def _begins(kernel: str, prefix: str) -> bool:
+    return kernel == prefix or kernel.startswith((f"{prefix}.", f"{prefix}-"))
+
+
+def _stale(installed: str | None, running: str | None) -> str:
+    """What says that something newer is installed than runs; empty where nothing does."""
+    if installed is None or running is None or installed == running:
+        return ""
+    return f"{installed} is installed and {running} runs"
+
+
+def _key(version: str) -> list[tuple[int, int]]:
+    """For comparisons: a release candidate is before its release, 24.1.rc3 < 24.1.0 (S3-X16)."""
+    return [
+        (0, int(part[2:])) if part.startswith("rc") else (1, int(part))
+        for part in re.findall(r"rc\d+|\d+", version.lower())
+    ]
+
+
+def _package_spec(package: Package, staged: str) -> PackageSpec:
+    return PackageSpec(
+        kind=package.kind,
+        path=package.path,
+        name=package.name,
+        version=package.version,
+        size=package.size,
+        sha256=package.sha256,
+        staged=staged,
+    )

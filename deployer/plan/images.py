@@ -1,0 +1,108 @@
+"""Decides about the Docker engine and the container image. Pure."""
+
+from __future__ import annotations
+
+from deployer.observe.observation import Docker, Package
+from deployer.plan.draft import Draft
+from deployer.plan.preflight import gb
+from deployer.plan.types import ImageSpec, PackageSpec
+
+# The distribution's own package of the engine.
+DOCKER_PACKAGES = {"dnf": ("docker",), "apt": ("docker.io",)}
+COPY_BYTES_PER_S = 50_000_000
+
+
+def plan(draft: Draft) -> ImageSpec:
+    """The image, and the steps that bring engine and image."""
+    observation = draft.observation
+    docker = observation.docker or Docker()
+    _engine(draft, docker)
+    return _image(draft, docker)
+
+
+def _engine(draft: Draft, docker: Docker) -> None:
+    manager = draft.observation.package_manager
+    if docker.running:
+        draft.satisfied["docker_engine"] = f"Docker {docker.version} answers"
+    elif docker.installed:
+        draft.step("docker_engine", f"Docker does not answer ({docker.error}) → start it", 10)
+    elif manager:
+        packages = " ".join(DOCKER_PACKAGES[manager])
+        draft.step("docker_engine", f"Docker absent → install {packages} and start it", 60)
+    else:
+        draft.refuse("docker", "no Docker engine, and no dnf or apt", "a Docker engine", "install one by hand")
+
+
+def _image(draft: Draft, docker: Docker) -> ImageSpec:
+    observation, settings = draft.observation, draft.settings
+    architecture = observation.architecture
+    reference = settings.image or draft.runtime.images.get(architecture, "")
+    archives = [each for each in observation.packages or () if each.kind == "image"]
+    # S3-X08: an archive for another architecture is none.
+    archive = _archive(archives, reference, architecture) if settings.image_source != "registry" else None
+    identifier = archive.image_id if archive and not archive.problem else ""
+    if archive and not archive.problem and reference not in archive.tags:
+        reference = archive.tags[0] if archive.tags else identifier
+    there = next(
+        (each for each in docker.images if (each.id == identifier if identifier else reference in each.tags)), None
+    )
+    source = ""
+    if there is not None:
+        identifier = there.id
+        draft.satisfied["image"] = f"image {_short(reference)} is loaded"
+    elif archive is not None and archive.problem:
+        draft.refuse(
+            "image archive",
+            f"{archive.name} ({gb(archive.size)}): {archive.problem}",
+            "a whole archive of `docker save`",
+            "copy it again and compare its checksum with the source",
+        )
+    elif archive is not None:
+        source = "archive"
+        seconds = 10 + archive.size // COPY_BYTES_PER_S
+        draft.step("image", f"image {_short(reference)} absent → load {archive.name}", seconds, size=archive.size)
+        draft.needs(observation.places.data, archive.size)
+        draft.needs(docker.root or "/var/lib/docker", archive.size)
+        if not archive.sha256:
+            draft.notes.append(f"{archive.name}: no published checksum beside it (SHA256SUMS), not compared")
+    elif not reference:
+        draft.refuse(
+            "image", f"no image for {architecture} in the catalog", "an image", "set deployer_image to one for it"
+        )
+    elif settings.image_source == "archive":
+        names = ", ".join(each.name for each in archives) or "no archive in deployer_packages_dir"
+        draft.refuse("image archive", names, f"one of {reference} for {architecture}", "put it there")
+    else:
+        source = "registry"
+        draft.step("image", f"image {_short(reference)} absent → pull from its registry", draft.runtime.install_s)
+        draft.needs(docker.root or "/var/lib/docker", draft.runtime.disk_bytes)
+    manager = observation.package_manager
+    return ImageSpec(
+        reference=reference,
+        id=identifier,
+        source=source,
+        archive=_spec(archive, observation.places.data) if archive and source == "archive" else None,
+        docker_packages=() if docker.installed else DOCKER_PACKAGES.get(manager, ()),
+        manager=manager,
+    )
+
+
+def _archive(archives: list[Package], reference: str, architecture: str) -> Package | None:
+    """The archive that has this very name in it; else the only one for this architecture, if there is one only."""
+    fitting = [each for each in archives if each.architecture in ("", architecture)]
+    named = [each for each in fitting if reference in each.tags]
+    if named:
+        return named[0]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _spec(package: Package, data: str) -> PackageSpec:
+    return PackageSpec(
+        kind="image", path=package.path, name=package.name, size=package.size, sha256=package.sha256,
+        staged=f"{data}/packages/{package.name}",
+    )  # fmt: skip
+
+
+def _short(reference: str) -> str:
+    """The last part of an image's name."""
+    return reference.rpartition("/")[2]

@@ -1,0 +1,96 @@
+#!/usr/bin/python
+"""Ansible module: compares a directory's files with published checksums. Standard library only, Python 3.8 or newer."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: deployer_checksums
+short_description: Compare the files of a directory with a list of checksums
+description:
+  - Reads every file that the list names, and fails with the first that is missing or differs.
+  - Changes nothing in the directory.
+  - Notes size and time of each in a stamp elsewhere, so that tens of gigabytes are read once.
+options:
+  directory:
+    description: The directory.
+    type: str
+    required: true
+  algorithm:
+    description: What the checksums are.
+    type: str
+    choices: [sha256, md5]
+    required: true
+  checksums:
+    description: File name to checksum.
+    type: dict
+    required: true
+  stamp:
+    description: Where to note that they were compared.
+    type: str
+    required: true
+author: deployer
+"""
+
+import hashlib
+import json
+import os
+import sys
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def checksum(path, algorithm):
+    """Checksum of a file of any size."""
+    digest = hashlib.new(algorithm)
+    with open(path, "rb") as handle:
+        for block in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def compare(directory, algorithm, checksums):
+    """Facts of every file, and what is wrong with the first that is."""
+    facts = {}
+    for name, expected in sorted(checksums.items()):
+        path = os.path.join(directory, name)
+        try:
+            before = os.stat(path)
+            found = checksum(path, algorithm)
+        except OSError as error:
+            return facts, "%s: %s" % (path, error.strerror)
+        if found != expected:
+            return facts, "%s is damaged: its %s is %s, expected %s" % (path, algorithm, found, expected)
+        facts[name] = {"size": before.st_size, "mtime_ns": before.st_mtime_ns}
+    return facts, None
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "str", "required": True},
+            "algorithm": {"type": "str", "choices": ["sha256", "md5"], "required": True},
+            "checksums": {"type": "dict", "required": True},
+            "stamp": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    arguments = module.params
+    if module.check_mode:
+        module.exit_json(changed=True)
+    facts, problem = compare(arguments["directory"], arguments["algorithm"], arguments["checksums"])
+    if problem:
+        module.fail_json(msg=problem)
+    content = {"algorithm": arguments["algorithm"], "checksums": arguments["checksums"], "files": facts}
+    try:
+        os.makedirs(os.path.dirname(arguments["stamp"]), mode=0o755, exist_ok=True)
+        with open(arguments["stamp"] + ".new", "w", encoding="utf-8") as handle:
+            json.dump(content, handle, sort_keys=True)
+        os.replace(arguments["stamp"] + ".new", arguments["stamp"])
+    except OSError as error:
+        module.fail_json(msg="%s: %s" % (error.filename or arguments["stamp"], error.strerror))
+    module.exit_json(changed=True, compared=len(facts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
