@@ -1,0 +1,137 @@
+"""From bare hosts to verified endpoints with one command, and what comes after; a part that fits `make test`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.box import ran, steps
+from tests.lab.labbox import MODEL, LabBox, refusals, statuses
+
+pytestmark = pytest.mark.lab
+INVENTORY = """\
+[ascend]
+duo2 ansible_host=192.0.2.1 lab_cards=2 ansible_user=ops ansible_become=true
+duo1 ansible_host=192.0.2.2 lab_cards=1 lab_os=debian
+[ascend:vars]
+accelerator=ascend-310p
+"""
+BARE = ["kernel_headers", "ascend_driver", "reboot", "image", "artefacts", "serving_container", "readiness"]
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: Callable[[str, str], LabBox]) -> LabBox:
+    """One openEuler-like host with two cards, reached by sudo, and a Debian-like one with a single card."""
+    return make_lab("rollout", INVENTORY)
+
+
+def host(result: Any, name: str) -> dict[str, Any]:
+    return dict(result.json["hosts"][name])
+
+
+def test_without_consent_to_the_reboot_nothing_is_touched(lab: LabBox) -> None:
+    result = lab.run("up", "-i", lab.inventory, "-m", MODEL, "--yes", "--json")
+    assert result.status == 3
+    assert set(statuses(result).values()) == {"refused"}
+    assert "--reboot" in refusals(result, "duo1")["reboot"]["remedy"]
+    assert "No such file" in lab.on("duo1", "ls", "/usr/local/Ascend")
+
+
+def test_bare_hosts_to_verified_endpoints(lab: LabBox) -> None:
+    result = lab.up()
+    assert result.status == 0, result.err + result.out
+    for name in ("duo2", "duo1"):
+        assert steps(host(result, name)) == BARE
+        assert ran(host(result, name)) == BARE
+        assert host(result, name)["verdict"]["ok"]
+        assert lab.ask(name)
+    assert "HwHiAiUser" in lab.on("duo1", "id", "HwHiAiUser")
+    # S3-R16: driver first, on a fresh host.
+    operations = lab.on("duo1", "cat", "/var/log/ascend_seclog/operation.log")
+    assert operations.index("--install-for-all") < operations.index("firmware full")
+
+
+def test_second_run_changes_nothing(lab: LabBox) -> None:
+    before = {name: lab.on(name, "docker", "ps", "-q", "--no-trunc") for name in lab.hosts}
+    result = lab.up()
+    assert result.status == 0, result.err + result.out
+    assert [(steps(each), each["changed"]) for each in result.json["hosts"].values()] == [([], False)] * 2
+    assert before == {name: lab.on(name, "docker", "ps", "-q", "--no-trunc") for name in lab.hosts}
+
+
+def test_status_shows_the_chips(lab: LabBox) -> None:
+    document = lab.verb("status", "--json").json["hosts"]["duo2"]
+    accelerator = document["accelerator"]
+    assert (accelerator["kind"], accelerator["cards"]) == ("ascend-310p", 2)
+    assert (accelerator["driver_version"], accelerator["firmware_version"]) == ("24.1.rc3", "7.5.0.1.129")
+    assert [(chip["id"], chip["card"], chip["device"], chip["health"]) for chip in accelerator["chips"]] == [
+        (0, 1, "/dev/davinci0", "OK"),
+        (1, 1, "/dev/davinci1", "OK"),
+        (2, 4, "/dev/davinci2", "OK"),
+        (3, 4, "/dev/davinci3", "OK"),
+    ]
+    assert accelerator["chips"][0]["power_w"] is None
+    assert accelerator["chips"][0]["memory_used_mib"] > accelerator["chips"][2]["memory_used_mib"]
+    serving = document["serving"]
+    assert (serving["container"], serving["model"], serving["healthy"]) == (f"deployer-{MODEL}", MODEL, True)
+    assert "Application startup complete" in lab.verb("logs", "duo2", "--deployment", MODEL).out
+
+
+def test_reboot_brings_serving_back_without_any_run(lab: LabBox) -> None:
+    lab.lab("reboot", "duo1")
+    # The run only waits for what Docker has started.
+    result = lab.up()
+    assert result.status == 0, result.err + result.out
+    assert statuses(result) == {"duo2": "verified", "duo1": "verified"}
+    assert not any(each["changed"] for each in result.json["hosts"].values())
+
+
+def test_second_deployment_takes_a_free_chip_and_a_free_port(lab: LabBox) -> None:
+    words = ("--limit", "duo2", "--deployment", "small", "-e", "deployer_tensor_parallel=1")
+    result = lab.up(*words, model="qwen2.5-7b")
+    assert result.status == 0, result.err + result.out
+    assert host(result, "duo2")["endpoint"].endswith(":8001/v1")
+    served = lab.verb("status", "--json").json["hosts"]["duo2"]["deployments"]
+    assert {each["deployment"]: (each["chips"], each["healthy"]) for each in served} == {
+        MODEL: ([0, 1], True),
+        "small": ([2], True),
+    }
+    assert lab.up("--limit", "duo2").json["hosts"]["duo2"]["changed"] is False
+
+
+def test_down_leaves_the_other_deployment_and_the_driver(lab: LabBox) -> None:
+    result = lab.verb("down", "--deployment", "small", "--yes", "--json")
+    assert result.status == 0, result.err + result.out
+    assert lab.on("duo2", "docker", "ps", "--format", "{{.Names}}").split() == [f"deployer-{MODEL}"]
+    assert "24.1.rc3" in lab.on("duo2", "cat", "/usr/local/Ascend/driver/version.info")
+    assert lab.ask("duo2")
+
+
+def test_plain_playbook_finds_nothing_to_do(lab: LabBox) -> None:
+    import subprocess
+
+    from tests.box import BIN, ROOT
+
+    line = [str(BIN / "ansible-playbook"), "-i", lab.inventory, str(ROOT / "playbooks/up.yml"), "-e", f"model={MODEL}"]
+    done = subprocess.run(line, env=lab.environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert done.stdout.count("changed=0") == 2
+
+
+def test_host_that_is_down_is_named_and_the_other_is_done(lab: LabBox) -> None:
+    lab.fault("duo1", "host-down")
+    result = lab.up()
+    assert result.status == 4
+    assert statuses(result) == {"duo2": "verified", "duo1": "unreachable"}
+    lab.fault("duo1", "host-down", on=False)
+
+
+def test_lab_status_names_faults(lab: LabBox) -> None:
+    lab.fault("duo2", "ssh-slow=0.1")
+    document = lab.lab("status", "--json").json
+    assert document["hosts"]["duo2"]["faults"] == ["ssh-slow"]
+    lab.fault("duo2", "ssh-slow", on=False)
+    assert json.loads(lab.lab("status", "--json").out)["hosts"]["duo2"]["faults"] == []
