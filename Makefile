@@ -7,13 +7,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Where plugins stand, for tools that look at a role alone.
 PLUGINS := ANSIBLE_LIBRARY=deployer/plugins/modules ANSIBLE_ACTION_PLUGINS=deployer/plugins/action
 
-.PHONY: help docs up down test test-unit test-roles test-e2e lint format install install-test lock clean
+.PHONY: help docs up down test test-unit test-roles test-e2e test-rollout test-lab lint format install install-test lock clean
 
 help:
 	@echo "make up         serve a tiny model with random weights on this machine, and verify it"
 	@echo "make down       remove it again"
-	@echo "make test       all tests (about 15 minutes; installs the real engine)"
+	@echo "make test       all tests but the longest (about 20 minutes; installs the real engine)"
 	@echo "make test-unit  the fast ones"
+	@echo "make test-lab   the rehearsal lab with every fault (about 30 minutes more; needs a Docker engine)"
 	@echo "make docs lock format clean"
 
 up: $(VENV)/.installed
@@ -41,7 +42,7 @@ $(VENV)/.installed-test: $(VENV)/.installed tests/requirements.lock
 	@$(PIP) install --quiet --editable '.[test]' --constraint tests/requirements.lock
 	@touch $@
 
-test: lint test-unit test-roles test-e2e
+test: lint test-unit test-roles test-e2e test-rollout
 
 test-unit: install-test
 	$(BIN)/python -m pytest tests/unit
@@ -51,6 +52,12 @@ test-roles: install-test
 
 test-e2e: install-test
 	$(BIN)/python -m pytest tests/e2e
+
+test-rollout: install-test
+	$(BIN)/python -m pytest tests/lab -m 'not full'
+
+test-lab: install-test
+	$(BIN)/python -m pytest tests/lab
 
 lint: install-test
 	$(BIN)/ruff check .

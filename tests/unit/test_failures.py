@@ -10,6 +10,22 @@ SAID = {
     # S3-F02, as its screenshot has it
     "no-space": "mkdir: cannot create directory '/root/.ansible/tmp/a': No space left on device",
     "tar-missing": "Uncompressing ASCEND DRIVER RUN PACKAGE ... Extraction failed.",  # S3-F01
+    # S3-R15, as Ansible's dnf and apt say it; the others are samples/ascend or the vendor's documents.
+    "kernel-headers-unavailable": (
+        "Failed to install some of the specified packages: No package kernel-devel-5.10.0-1.x86_64 available."
+    ),
+    "dkms-failed": "[ERROR]Dkms install failed, details in : /var/log/ascend_seclog/ascend_install.log",
+    "installer-tools": "[ERROR]The list of missing tools: lspci,ifconfig,",
+    "installer-account": "ERR_NO:0x0091;ERR_DES:HwHiAiUser not exists! Please add HwHiAiUser",
+    "installer-no-chip": "[WARNING]There is no chip matching the driver package.",
+    "installer-older": "[ERROR]The version 24.1.rc3 is older than the installed version 25.2.0, operation failed",
+    "installer-killed": "[INFO]upgradePercentage:10%\n[INFO]upgradePercentage:40%\nKilled",
+    "reboot-timeout": "Timed out waiting for last boot time check (timeout=900)",
+    "chip-used": "dcmi model initialized failed, because the device is used. ret is -8020",
+    "devices-not-started": "dcmi module initialize failed. ret is -8005",
+    "driver-not-mounted": "ImportError: libascend_hal.so: cannot open shared object file: No such file or directory",
+    "bfloat16": "ValueError: For 310p, bfloat16 type is not supported",
+    "checksum": "/home/ckpt/q/model.safetensors is damaged: its sha256 is 1f, expected 2e",
     "host-key": "Failed to connect to the host via ssh: Host key verification failed.",
     "ssh-auth": "root@10.0.0.1: Permission denied (publickey,password).",
     "ssh-refused": "ssh: connect to host 127.0.0.1 port 1: Connection refused",
@@ -47,3 +63,24 @@ def test_what_ssh_says_of_a_dead_host_is_no_cause_of_a_failed_step(failure: cata
 
 def test_unknown_words_have_no_cause() -> None:
     assert catalog.match_failure(ENTRIES, "something else went wrong") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No package matching 'linux-headers-5.10.0-1045-oem' is available",
+        "No package kernel-headers-5.10.0-216.0.0.115.oe2203sp4.x86_64 available.",
+        "nothing provides package kernel-devel",
+    ],
+)
+def test_missing_headers_in_the_words_of_each_package_manager(text: str) -> None:
+    found = catalog.match_failure(ENTRIES, text)
+    assert found is not None
+    assert found.name == "kernel-headers-unavailable"
+
+
+def test_an_installer_that_said_why_it_failed_was_not_killed() -> None:
+    text = "[INFO]upgradePercentage:10%\n[ERROR]Something of its own\n[INFO]End time"
+    assert catalog.match_failure(ENTRIES, text) is None
+    done = "[INFO]upgradePercentage:100%\n[INFO]Driver package installed successfully! Reboot needed"
+    assert catalog.match_failure(ENTRIES, done) is None

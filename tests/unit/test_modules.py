@@ -223,3 +223,39 @@ def test_seal_in_check_mode_and_without_a_part(tmp_path: Path) -> None:
     assert not (tmp_path / "w").exists()
     result = module("deployer_seal", {"part": str(tmp_path / "none"), "dest": str(tmp_path / "w")})
     assert "none" in result["msg"]
+
+
+def compared(tmp_path: Path, **more: Any) -> dict[str, Any]:
+    directory = tmp_path / "weights"
+    directory.mkdir(exist_ok=True)
+    (directory / "a").write_text("abc")
+    arguments = {"directory": str(directory), "algorithm": "sha256", "checksums": {"a": SHA}}
+    return module("deployer_checksums", {**arguments, "stamp": str(tmp_path / "verified" / "x.json"), **more})
+
+
+def test_checksums_that_are_right_are_noted_elsewhere(tmp_path: Path) -> None:
+    assert compared(tmp_path)["changed"] is True
+    stamp = json.loads((tmp_path / "verified" / "x.json").read_text())
+    facts = (tmp_path / "weights" / "a").stat()
+    assert stamp["files"] == {"a": {"size": 3, "mtime_ns": facts.st_mtime_ns}}
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"checksums": {"a": "0" * 64}}, "is damaged: its sha256 is"),
+        ({"checksums": {"b": SHA}}, "No such file"),
+        ({"algorithm": "md5", "checksums": {"a": "0" * 32}}, "its md5 is 900150983cd24fb0d6963f7d28e17f72"),
+        ({"stamp": "/proc/none/x.json"}, "/proc/none"),
+    ],
+)
+def test_checksums_that_are_wrong_leave_no_note(more: dict[str, Any], said: str, tmp_path: Path) -> None:
+    result = compared(tmp_path, **more)
+    assert result["failed"] is True
+    assert said in result["msg"]
+    assert not (tmp_path / "verified").is_dir() or not list((tmp_path / "verified").iterdir())
+
+
+def test_checksums_in_check_mode_are_not_read(tmp_path: Path) -> None:
+    assert compared(tmp_path, checksums={"a": "0" * 64}, _ansible_check_mode=True)["changed"] is True

@@ -107,3 +107,31 @@ def test_absent_and_half_written(tmp_path: Path) -> None:
     assert judge(tmp_path / "none") == WeightsState(path=f"{tmp_path}/none", exists=False)
     (tmp_path / "none.part").mkdir()
     assert judge(tmp_path / "none").half_written
+
+
+LISTS: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
+    "gnu": ({"SHA256SUMS": f"{'A' * 64}  a\n{'b' * 64} *b\n"}, "sha256", {"a": "a" * 64, "b": "b" * 64}),
+    "bsd": ({"sums.md5": f"MD5 (a) = {'c' * 32}\n"}, "md5", {"a": "c" * 32}),
+    "sha256 before md5": ({"md5.txt": f"{'c' * 32}  a\n", "x.sha256": f"{'a' * 64}  a\n"}, "sha256", {"a": "a" * 64}),
+    "dot slash": ({"SHA256SUMS": f"{'a' * 64}  ./a\n"}, "sha256", {"a": "a" * 64}),
+    "paths elsewhere are not followed": ({"SHA256SUMS": f"{'a' * 64}  ../../etc/shadow\n"}, "", {}),
+    "itself": ({"SHA256SUMS": f"{'a' * 64}  SHA256SUMS\n"}, "", {}),
+    "nonsense": ({"SHA256SUMS": "hello\n\n# comment\n"}, "", {}),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_list_of_checksums(name: str) -> None:
+    texts, algorithm, checksums = LISTS[name]
+    assert judging.checksum_list({key: {"text": text} for key, text in texts.items()}) == (algorithm, checksums)
+
+
+def test_comparison_counts_for_these_files_and_this_list_only() -> None:
+    files = {"a": {"size": 3, "mtime_ns": 7}}
+    raw = {"exists": True, "files": files, "lists": {"SHA256SUMS": {"text": f"{'a' * 64}  a\n"}}}
+    stamp = {"algorithm": "sha256", "checksums": {"a": "a" * 64}, "files": files}
+    assert judging.judge("/w", raw, json.dumps(stamp)).verified
+    assert not judging.judge("/w", raw).verified
+    for change in ({"algorithm": "md5"}, {"checksums": {"a": "b" * 64}}, {"files": {"a": {"size": 4, "mtime_ns": 7}}}):
+        assert not judging.judge("/w", raw, json.dumps(stamp | change)).verified
+    assert not judging.judge("/w", raw, "{").verified

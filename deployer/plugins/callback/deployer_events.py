@@ -19,6 +19,7 @@ description:
 """
 
 KEPT = ("msg", "tail", "deployer", "deployer_error", "deployer_step", "cmd", "rc")
+SAID = ("stdout", "module_stdout", "stderr", "module_stderr", "failures", "exception")
 TEXT_LIMIT = 8000
 
 
@@ -68,9 +69,11 @@ class CallbackModule(CallbackBase):
         values = result.result
         kept = {key: _shortened(values[key]) for key in KEPT if key in values}
         if status == "failed":
-            for key in ("stderr", "stdout", "module_stderr", "module_stdout", "exception"):
-                if values.get(key) and not str(values[key]).startswith("(traceback unavailable"):
-                    kept.setdefault("tail", str(values[key])[-TEXT_LIMIT:])
+            # An installer says what is wrong on one of the two, and its progress on the other.
+            said = [_text(values[key])[-TEXT_LIMIT // 2 :].strip() for key in SAID if values.get(key)]
+            words = "\n".join(text for text in said if text and not text.startswith("(traceback unavailable"))
+            if words:
+                kept.setdefault("tail", words)
         if status == "ok" and values.get("changed"):
             status = "changed"
         seconds = 0.0 if begun is None else round(time.monotonic() - begun, 3)
@@ -96,6 +99,11 @@ class CallbackModule(CallbackBase):
         """A task goes on for another round."""
         values = result.result
         self._emit("retry", result.host.get_name(), result.task, msg=_shortened(values.get("msg")))
+
+
+def _text(value: Any) -> str:
+    """Lists, as dnf's failures are, line by line."""
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _shortened(value: Any) -> Any:
