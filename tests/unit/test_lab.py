@@ -136,3 +136,9 @@ def test_weights_are_whole_and_their_list_is_right(tmp_path: Path) -> None:
         assert hashlib.sha256((place / name).read_bytes()).hexdigest() == digest
     listed = {"SHA256SUMS": {"text": "\n".join(lines)}}
     assert observed.checksum_list(listed)[1].keys() == {line.split("  ")[1] for line in lines}
+
+
+def test_every_fault_is_described() -> None:
+    page = (LAB.parents[1] / "docs/lab.md").read_text()
+    for name, fault in faults.FAULTS.items():
+        assert f"| `{name}` | {fault.title} |" in page
