@@ -193,6 +193,7 @@ class DeploymentState(Facts):
     wanted_port: int = 0
     chips: tuple[int, ...] = ()
     container: str = ""
+    volumes: tuple[str, ...] = ()
     restarts: int = 0
 
 

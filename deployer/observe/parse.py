@@ -321,6 +321,7 @@ def _deployment(
             wanted_port=record.get("wanted_port", record["port"]),
             chips=tuple(record.get("chips", ())),
             container=record.get("container", ""),
+            volumes=tuple(record.get("volumes", ())),
         )
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         strays = tuple(_process(each, raw) for each in own)

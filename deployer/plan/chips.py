@@ -26,8 +26,8 @@ class Allotment:
 
 def plan(draft: Draft) -> list[Allotment]:
     """The replicas' allotments; what does not fit is refused."""
-    parallel = _tensor_parallel(draft)
     cards = draft.observation.cards or AcceleratorState(kind=draft.accelerator.name)
+    parallel = _tensor_parallel(draft, cards)
     if cards.state == "unknown":
         draft.refuse(
             "cards",
@@ -57,7 +57,7 @@ def plan(draft: Draft) -> list[Allotment]:
     return allotted
 
 
-def _tensor_parallel(draft: Draft) -> int:
+def _tensor_parallel(draft: Draft, cards: AcceleratorState) -> int:
     """S3-R06: as asked, else the first choice of the catalog."""
     choices, asked = draft.placement.tensor_parallel, draft.settings.tensor_parallel
     chosen = asked or choices[0]
@@ -68,7 +68,9 @@ def _tensor_parallel(draft: Draft) -> int:
             f"one of {', '.join(map(str, choices))} for {draft.model.name} on {draft.accelerator.name}",
             "correct it in the inventory, or leave it out",
         )
-    share, memory = draft.placement.memory_utilization, draft.accelerator.chip_memory_mib
+    share = draft.placement.memory_utilization
+    # What the chips have, where they are started: there are cards of the same chip with less.
+    memory = min((chip.memory_total_mib or 0 for chip in cards.chips), default=0) or draft.accelerator.chip_memory_mib
     each = draft.model.weights.size / chosen
     if share and memory and each > share * memory * MIB:
         chips = f"{chosen} chip{'s' if chosen > 1 else ''}"

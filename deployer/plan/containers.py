@@ -28,7 +28,11 @@ def specify(draft: Draft, allotment: Allotment, image: ImageSpec, weights: str, 
         image=image.id or image.reference,
         command=(draft.runtime.shell, script),
         devices=(*nodes, *(devices.shared if devices else ())),
-        volumes=(*_driver_volumes(draft), f"{weights}:{weights}:ro", f"{config}:{config}:ro"),
+        volumes=(
+            *_driver_volumes(draft, draft.have.get(allotment.replica)),
+            f"{weights}:{weights}:ro",
+            f"{config}:{config}:ro",
+        ),
         privileged=privileged,
         labels={
             "deployer.deployment": draft.deployment,
@@ -61,15 +65,21 @@ def replica_dir(root: str, deployment: str, replica: int) -> str:
     return f"{root}/{deployment}" + (f"@{replica}" if replica > 1 else "")
 
 
-def _driver_volumes(draft: Draft) -> list[str]:
-    """The driver's mounts that are there; before the driver is installed, those that it will bring."""
+def _driver_volumes(draft: Draft, have: DeploymentState | None) -> list[str]:
+    """The driver's mounts that are there; before the driver is installed, those that it will bring.
+
+    A directory that appears later (the driver's logs do) is no reason to replace a container that serves.
+    """
     installed = draft.observation.driver is not None and draft.observation.driver.driver is not None
     volumes = []
     for mount in draft.accelerator.mounts:
+        volume = f"{mount.path}:{mount.target or mount.path}:{'ro' if mount.read_only else 'rw'}"
         kind = draft.observation.mounts.get(mount.path, "")
         # S3-X18: Docker makes an empty directory of a path that is not there, also where a file is meant.
-        if kind == mount.kind or (mount.required and not installed):
-            volumes.append(f"{mount.path}:{mount.target or mount.path}:{'ro' if mount.read_only else 'rw'}")
+        if not (kind == mount.kind or (mount.required and not installed)):
+            continue
+        if mount.required or have is None or have.process is None or not have.volumes or volume in have.volumes:
+            volumes.append(volume)
     return volumes
 
 

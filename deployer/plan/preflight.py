@@ -23,12 +23,15 @@ def gb(size: float) -> str:
 def pair(catalog: Catalog, model: Model, settings: Settings, observation: Observation) -> Iterator[Refusal]:
     """Whether model, accelerator and host go together at all."""
     accelerator = catalog.accelerators[observation.accelerator]
-    if settings.accelerator and settings.accelerator not in (*observation.detected, "cpu"):
+    if accelerator.pci and accelerator.name not in observation.detected:
+        asserted = ", as the inventory says" if settings.accelerator else f", which {model.name} runs on"
         yield Refusal(
             check="accelerator",
-            found=", ".join(observation.detected) or "none on the PCI bus",
-            wanted=f"{settings.accelerator}, as the inventory says",
-            remedy="correct `accelerator` in the inventory, or look at the card's slot and power",
+            found=", ".join(catalog.accelerators[name].title for name in observation.detected) or "none on the PCI bus",
+            wanted=f"{accelerator.name}{asserted}",
+            remedy="correct `accelerator` in the inventory, or look at the card's slot and power"
+            if settings.accelerator
+            else "leave the host out with --limit, or look at the card's slot and power",
         )
     if not accelerator.has_roles:
         yield Refusal(

@@ -138,6 +138,7 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
             "chips": list(replica.chips),
             "container": container.name,
             "image": container.image,
+            "volumes": list(container.volumes),
             "settings": shown | {"image": container.image},
         }
     return ServingSpec(
