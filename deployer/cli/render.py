@@ -11,7 +11,7 @@ from deployer.cli import report
 from deployer.cli.console import print_json, result_console
 from deployer.cli.options import HostCommand, HostOptions, host_options
 from deployer.cli.session import one_host, open_session, require_model, select_hosts
-from deployer.plan.types import ServingSpec
+from deployer.plan.types import ContainerSpec, ServingSpec
 
 
 @click.command(cls=HostCommand)
@@ -30,27 +30,53 @@ def command(options: HostOptions, host: str) -> int:
         session.observe([host])
         session.plan(session.plan_up)
         state = session.hosts[host]
-        spec = state.plan.spec.serving if state.plan and state.plan.spec else None
-        if spec is None:
+        replicas = state.plan.spec.replicas if state.plan and state.plan.spec else ()
+        if not replicas:
             if not options.as_json:
                 report.print_plan(result_console(), session.hosts)
             report.print_failures(session, [state], report.resume_line())
             return session.exit_status()
         if options.as_json:
-            print_json({"host": host, **spec.model_dump(mode="json", include=PUBLIC)})
+            documents = [spec.model_dump(mode="json", include=PUBLIC) for spec in replicas]
+            print_json({"host": host, **documents[0], "replicas": documents})
         else:
-            click.echo(as_text(spec))
+            click.echo("\n\n".join(as_text(spec) for spec in replicas))
         return 0
 
 
-PUBLIC = {"environment", "command", "files", "record", "manager", "port", "endpoint", "spec"}
+PUBLIC = {
+    "replica",
+    "environment",
+    "command",
+    "files",
+    "record",
+    "manager",
+    "port",
+    "endpoint",
+    "chips",
+    "container",
+    "spec",
+}
 
 
 def as_text(spec: ServingSpec) -> str:
     """The parts, each under its name."""
     parts = ["# environment", *(f"{name}={shlex.quote(value)}" for name, value in spec.environment.items())]
     parts += ["", "# command", shlex.join(spec.command)]
+    if spec.container:
+        parts += ["", "# container, as docker run would be told", docker_run(spec.container)]
     files = {**spec.files, f"{spec.config_dir}/deployment.json": spec.record}
     for path, content in files.items():
         parts += ["", f"# file {path}", content.rstrip("\n")]
     return "\n".join(parts)
+
+
+def docker_run(container: ContainerSpec) -> str:
+    """The line that would make the container by hand."""
+    words = ["docker run -d -u root --net=host --ipc=host --restart=unless-stopped", f"--name={container.name}"]
+    words += ["--privileged=true"] if container.privileged else []
+    words += [f"--device={shlex.quote(device)}" for device in container.devices]
+    words += [f"-v {shlex.quote(volume)}" for volume in container.volumes]
+    words += [f"--label={shlex.quote(f'{name}={value}')}" for name, value in container.labels.items()]
+    words.append(f"{shlex.quote(container.image)} {shlex.join(container.command)}")
+    return " \\\n  ".join(words)

@@ -114,7 +114,8 @@ def test_status_tells_what_serves_and_what_does_not(box: Box) -> None:
     assert status.status == 0
     observation = status.json["hosts"]["box"]["observation"]
     assert observation["deployments"][MODEL]["process"]["pid"] == box.server()
-    assert status.json["hosts"]["box"]["serving"] == {MODEL: [MODEL]}
+    serving = status.json["hosts"]["box"]["serving"]
+    assert (serving["deployment"], serving["served"], serving["healthy"]) == (MODEL, [MODEL], True)
     os.kill(box.server(), signal.SIGKILL)
     dead = box.run("status")
     assert dead.status == 6

@@ -68,7 +68,8 @@ def test_up_status_and_down_over_ssh(box: Box, ssh: str) -> None:
     again = box.up("--deployment", "remote")
     assert again.host["changed"] is False
     status = box.run("status", "--deployment", "remote", "--json")
-    assert status.json["hosts"]["remote"]["serving"] == {"remote": [MODEL]}
+    serving = status.json["hosts"]["remote"]["serving"]
+    assert (serving["deployment"], serving["served"], serving["healthy"]) == ("remote", [MODEL], True)
     down = box.run("down", "--deployment", "remote", "--yes", "--json")
     assert down.status == 0, down.err + down.out
     assert ran(down.host) == ["stop", "remove"]
