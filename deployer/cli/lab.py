@@ -64,7 +64,8 @@ def up(inventory: str, name: str, as_json: bool) -> int:
     if as_json:
         print_json({"inventory": str(path), "hosts": {host: each.__dict__ for host, each in status.items()}})
     else:
-        result_console().print(f"{len(status)} hosts are up. Rehearse on them with", markup=False)
+        many = f"{len(status)} hosts are" if len(status) > 1 else f"{next(iter(status))} is"
+        result_console().print(f"{many} up. Rehearse with", markup=False)
         result_console().print(
             f"  deployer up --inventory {path} --model qwen2.5-14b --reboot", markup=False, soft_wrap=True
         )

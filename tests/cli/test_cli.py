@@ -47,11 +47,6 @@ WRONG: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
         ["unknown model 'tiny-qwn'", "tiny-qwen2?"],
     ),
     "no model": ({}, ["up", "-i", "hosts.ini", "--yes"], ["which model?", "deployer models"]),
-    "no roles yet": (
-        {},
-        ["plan", "-i", "hosts.ini", "-m", "qwen2.5-14b"],
-        ["ascend-310p", "no roles yet", "tiny-qwen2"],
-    ),
     "no inventory": ({}, ["up", "-m", "tiny-qwen2", "--yes"], ["--inventory"]),
     "inventory missing": ({}, ["up", "-i", "none.ini", "-m", "tiny-qwen2"], ["none.ini does not exist"]),
     "inventory empty": ({"e.ini": ""}, ["plan", "-i", "e.ini", "-m", "tiny-qwen2"], ["e.ini: the inventory is empty"]),
@@ -218,3 +213,53 @@ def test_shell_completion(shell: str, home: Path) -> None:
     done = deployer(home, _DEPLOYER_COMPLETE=f"{shell}_complete", **typed)
     assert "restart" in done.stdout
     assert "down" not in done.stdout
+
+
+def test_model_of_a_card_on_a_host_without_one_is_refused(home: Path) -> None:
+    done = deployer(home, "plan", "-i", "hosts.ini", "-m", "qwen2.5-14b", "--json")
+    assert done.returncode == 3
+    (refused,) = json.loads(done.stdout)["hosts"]["localhost"]["refused"]
+    assert (refused["check"], refused["found"]) == ("accelerator", "none on the PCI bus")
+
+
+@pytest.mark.parametrize(
+    "verb", [["up", "-i", "hosts.ini"], ["status"], ["down"], ["reboot", "a"], ["fault", "a", "tar-missing"]]
+)
+def test_lab_without_docker_says_how_to_get_it(verb: list[str], home: Path) -> None:
+    done = deployer(home, "lab", *verb, DOCKER_HOST=f"unix://{home}/none.sock")
+    assert done.returncode == 2
+    assert "the lab needs a Docker engine" in done.stderr
+    assert "apt install docker.io" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_lab_lists_its_faults_without_docker(home: Path) -> None:
+    done = deployer(home, "lab", "fault", "--list", DOCKER_HOST=f"unix://{home}/none.sock")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 17
+    assert "reboot-never-back" in done.stdout
+
+
+HOSTILE = ["$(touch pwned)", "a; touch pwned", "x\n y", "../../etc", "`id`"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("deployer_image", value) for value in HOSTILE),
+        *(("deployer_driver_version", value) for value in HOSTILE),
+        ("deployer_replicas", "many"),
+        ("deployer_replicas", "0"),
+        ("deployer_tensor_parallel", "-1"),
+        ("deployer_image_source", "floppy"),
+        ("deployer_privileged", "perhaps"),
+        ("deployer_packages_dir", "/none/at/all"),
+        ("deployer_options", '{"tensor-parallel-size": 4}'),
+    ],
+)
+def test_wrong_variable_is_named(name: str, value: str, home: Path) -> None:
+    extra = json.dumps({name: json.loads(value) if value.startswith("{") else value})
+    done = deployer(home, "plan", "-i", "hosts.ini", "-m", "qwen2.5-14b", "-e", extra)
+    assert done.returncode == 2, done.stderr
+    assert name in done.stderr
+    assert not (home / "pwned").exists()

@@ -52,6 +52,7 @@ def test_every_file_travels(elsewhere: Path) -> None:
         "roles": "playbooks/roles",
         "templates": "templates",
         "inventories": "inventories",
+        "deployer/lab": "../lab",
         "deployer/plugins/action": "playbooks/action_plugins",
         "deployer/plugins/callback": "playbooks/callback_plugins",
         "deployer/plugins/modules": "playbooks/library",
