@@ -334,7 +334,9 @@ class Session:
             command=shlex.join(map(str, command)) if isinstance(command, list) else str(command or ""),
             remedy=str(error.get("remedy") or ""),
         )
-        known = catalogs.match_failure(self.catalog.failures, f"{event.message}\n{event.tail}", state.status)
+        # The step stands before what was said: the same words mean something else after a reboot.
+        said = f"step {state.problem.step}: {event.message}\n{event.tail}"
+        known = catalogs.match_failure(self.catalog.failures, said, state.status)
         if known and not state.problem.remedy:
             state.problem.cause, state.problem.remedy = known.cause, known.remedy
 

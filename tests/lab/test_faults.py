@@ -54,7 +54,7 @@ ROUNDS: dict[str, tuple[int, Expected]] = {
         {
             "node1": ("weights-corrupt", "failed", "artefacts", "not the one that was published", "copy it again"),
             "node2": ("root-disk-full", "refused", "disk", "free for", "free some space"),
-            "node3": ("reboot-never-back", "failed", "reboot", "did not come back from its reboot", "console"),
+            "node3": ("reboot-never-back", "unreachable", "reboot", "did not come back from its reboot", "console"),
         },
     ),
     "others": (

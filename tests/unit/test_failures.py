@@ -20,7 +20,7 @@ SAID = {
     "installer-no-chip": "[WARNING]There is no chip matching the driver package.",
     "installer-older": "[ERROR]The version 24.1.rc3 is older than the installed version 25.2.0, operation failed",
     "installer-killed": "[INFO]upgradePercentage:10%\n[INFO]upgradePercentage:40%\nKilled",
-    "reboot-timeout": "Timed out waiting for last boot time check (timeout=900)",
+    "reboot-never-back": "step reboot: Failed to connect to the host via ssh: ssh: connect to host 192.0.2.1 port 22",
     "chip-used": "dcmi model initialized failed, because the device is used. ret is -8020",
     "devices-not-started": "dcmi module initialize failed. ret is -8005",
     "driver-not-mounted": "ImportError: libascend_hal.so: cannot open shared object file: No such file or directory",
