@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.box import BIN, Result
+from tests.box import BIN, ROOT, Result
 
 MODEL = "qwen2.5-14b"
+# What the end-to-end tests have installed, if they ran before.
+LENT = ROOT / ".cache" / "lab-engine"
+LENT_VLLM = LENT / "lib/python3.11/site-packages/vllm"
 DEPLOYER = str(BIN / "deployer")
 ASCEND_VARIABLES = "accelerator=ascend-310p\n"
 
@@ -32,7 +35,7 @@ class LabBox:
     def environment(self) -> dict[str, str]:
         """Nothing of the tester's own settings."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("DEPLOYER_", "ANSIBLE_"))}
-        engine = os.environ.get("DEPLOYER_LAB_ENGINE")
+        engine = os.environ.get("DEPLOYER_LAB_ENGINE") or (str(LENT) if LENT_VLLM.is_dir() else "")
         return kept | {"DEPLOYER_STATE_DIR": str(self.state)} | ({"DEPLOYER_LAB_ENGINE": engine} if engine else {})
 
     def run(self, *words: str) -> Result:
