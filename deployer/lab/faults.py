@@ -29,6 +29,7 @@ FAULTS = {
     "smi-8005": Fault("the devices do not start: npu-smi says -8005"),
     "chip-held": Fault("somebody else's container holds a chip (=CHIP)", argument="0"),
     "root-disk-full": Fault("the root file system is full"),
+    "docker-absent": Fault("there is no Docker engine, but in the distribution's repository (lab_os=debian)"),
     "docker-down": Fault("the Docker engine is not running"),
     "image-truncated": Fault("the image archive for this host is cut off", place="packages"),
     "weights-corrupt": Fault("a weights shard has one wrong bit"),

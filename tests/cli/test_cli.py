@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -177,6 +178,8 @@ def at_question(home: Path, answer: bytes) -> tuple[int, bytes]:
         stdin=follower,
         stdout=follower,
         stderr=follower,
+        # A background job of a shell ignores Ctrl-C, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(follower)
     said = b""
@@ -236,7 +239,7 @@ def test_lab_without_docker_says_how_to_get_it(verb: list[str], home: Path) -> N
 def test_lab_lists_its_faults_without_docker(home: Path) -> None:
     done = deployer(home, "lab", "fault", "--list", DOCKER_HOST=f"unix://{home}/none.sock")
     assert done.returncode == 0
-    assert len(done.stdout.splitlines()) == 17
+    assert len(done.stdout.splitlines()) == 18
     assert "reboot-never-back" in done.stdout
 
 
