@@ -103,6 +103,9 @@ def plan(draft: Draft, wanted: list[ServingSpec]) -> tuple[tuple[int, ...], tupl
         age = have.process.age_s if have.process else 0
         reason = f"{have.container} is loading since {age} s → wait until it answers"
         draft.step("readiness", reason, max(1, start_s - age))
+    elif draft.has_step("reboot") and draft.have:
+        # Docker starts them again by itself; somebody has to see it.
+        draft.step("readiness", "wait until it serves again after the reboot", start_s)
     for each in wanted:
         if each not in waiting and each.replica in draft.have:
             name = "serving_container" if not many else f"replica {each.replica}"
