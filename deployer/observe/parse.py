@@ -111,7 +111,8 @@ def _parse(
                 *((key, key) for key in raw["disks"] if key.startswith("/")),
             )
             if "error" not in raw["disks"][key]
-        },
+        }
+        | _docker_disk(raw.get("docker") or {}),
         listeners=tuple(
             Listener(port=e["port"], address=e["address"], pid=e["pid"], name=e["name"], config=e["config"])
             for e in raw["listeners"]
@@ -224,6 +225,12 @@ def _card(accelerator: Accelerator, function: Mapping[str, str]) -> tuple[str, i
         if all(function.get(key) == value for key, value in ids.items()):
             return wanted.product, wanted.chips or accelerator.chips_per_card
     return None
+
+
+def _docker_disk(raw: Mapping[str, Any]) -> dict[str, Disk]:
+    """Where Docker keeps its images, which is not always its default place."""
+    known = raw.get("disk") or {"error": "not read"}
+    return {} if "error" in known else {str(raw["root"]): Disk.model_validate(known)}
 
 
 def _docker(raw: Mapping[str, Any]) -> Docker:

@@ -357,6 +357,7 @@ def docker() -> Dict[str, Any]:
     try:
         result["version"] = docker_get("/version").get("Version")
         result["root"] = docker_get("/info").get("DockerRootDir")
+        result["disk"] = disk(str(result["root"]))
         result["images"] = [
             {"id": each.get("Id"), "tags": each.get("RepoTags") or []} for each in docker_get("/images/json")
         ]
