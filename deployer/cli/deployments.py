@@ -14,7 +14,7 @@ def resolve(session: Session, options: HostOptions) -> str | None:
     if options.model:
         return session.catalog.model(options.model).name
     found = {
-        each.deployment or each.name
+        each.deployment
         for state in session.hosts.values()
         if state.observation
         for each in state.observation.deployments.values()

@@ -12,7 +12,7 @@ from rich.text import Text
 from deployer.cli.console import print_json, progress_console, result_console
 from deployer.errors import ExitStatus
 from deployer.lab.faults import FAULTS
-from deployer.lab.fleet import Lab
+from deployer.lab.fleet import HostStatus, Lab
 from deployer.lab.images import LabError
 
 NAME = click.option("--name", default="default", show_default=True, help="Which lab; each has its own hosts.")
@@ -52,6 +52,10 @@ def _lab(name: str, as_json: bool) -> Lab:
     return Lab(name, (lambda _: None) if as_json else (lambda text: console.print(text, markup=False, soft_wrap=True)))
 
 
+def _document(lab: Lab, hosts: dict[str, HostStatus]) -> dict[str, Any]:
+    return {"inventory": str(lab.inventory), "hosts": {host: each.__dict__ for host, each in hosts.items()}}
+
+
 @command.command()
 @click.option("-i", "--inventory", required=True, metavar="PATH", help="The inventory to rehearse; it is only read.")
 @NAME
@@ -62,7 +66,7 @@ def up(inventory: str, name: str, as_json: bool) -> int:
     path = lab.up(inventory)
     status = lab.status()
     if as_json:
-        print_json({"inventory": str(path), "hosts": {host: each.__dict__ for host, each in status.items()}})
+        print_json(_document(lab, status))
     else:
         many = f"{len(status)} hosts are" if len(status) > 1 else f"{next(iter(status))} is"
         result_console().print(f"{many} up. Rehearse with", markup=False)
@@ -80,7 +84,7 @@ def status(name: str, as_json: bool) -> int:
     lab = _lab(name, as_json)
     hosts = lab.status()
     if as_json:
-        print_json({"inventory": str(lab.inventory), "hosts": {host: each.__dict__ for host, each in hosts.items()}})
+        print_json(_document(lab, hosts))
         return ExitStatus.OK
     if not hosts:
         result_console().print(f"lab {name!r} has no hosts; `deployer lab up` makes some", markup=False)

@@ -77,6 +77,12 @@ class HostState:
     converged: bool = False
     ran: dict[str, Ran] = field(default_factory=dict)
 
+    def refuse(self, refusal: Refusal) -> None:
+        """Leave the host alone, for a reason that its own plan could not know."""
+        assert self.plan is not None
+        self.plan = self.plan.model_copy(update={"refused": (*self.plan.refused, refusal)})
+        self.status = "refused"
+
     @property
     def changed(self) -> bool:
         """Whether something was changed on the host."""
@@ -195,8 +201,7 @@ class Session:
                     wanted="one name for each machine",
                     remedy="remove one of the two from the inventory",
                 )
-                state.plan = state.plan.model_copy(update={"refused": (*state.plan.refused, refusal)})
-                state.status = "refused"
+                state.refuse(refusal)
 
     def document(self) -> Plan:
         """The plan of all hosts that were reached."""
@@ -223,8 +228,7 @@ class Session:
                 wanted="consent to that",
                 remedy="add --reboot, or set deployer_reboot=true for the host",
             )
-            state.plan = state.plan.model_copy(update={"refused": (*state.plan.refused, refusal)})
-            state.status = "refused"
+            state.refuse(refusal)
 
     def apply_line(self, playbook: str, extra: dict[str, Any]) -> list[str]:
         """The line that takes the confirmed steps."""

@@ -53,9 +53,7 @@ def command(options: HostOptions) -> int:
 def _deployments(state: HostState, options: HostOptions) -> list[DeploymentState]:
     every = state.observation.deployments.values() if state.observation else ()
     return [
-        each
-        for each in every
-        if options.deployment in (None, each.deployment or each.name) and options.model in (None, each.model)
+        each for each in every if options.deployment in (None, each.deployment) and options.model in (None, each.model)
     ]
 
 
@@ -80,7 +78,7 @@ def _serving(state: HostState, answers: dict[tuple[str, str], Served]) -> list[d
     """Every replica that was asked for, in the order of its name."""
     return [
         {
-            "deployment": each.deployment or each.name,
+            "deployment": each.deployment,
             "replica": each.replica,
             "endpoint": each.endpoint or None,
             "model": each.model or None,

@@ -30,7 +30,7 @@ MEMORY_KIB = 512 * 2**20
 # Ids of cards as npu-smi gives them to slots: hardly ever 0, 1, 2 …
 CARD_IDS = {1: (8,), 2: (1, 4), 3: (1, 2, 5), 4: (1, 2, 4, 5)}
 FACTORY_FIRMWARE = "7.1.0.5.220"
-CKPT = "/home/ckpt"
+WEIGHTS_DIR = "/home/ckpt/{{ deployer_model }}"
 SUBNETS = 64
 
 
@@ -71,7 +71,7 @@ class Lab:
         host_images = {
             f: images.host_image(self.client, f, self.say) for f in {w.flavour for w in wanted.hosts.values()}
         }
-        brought = self._packages(ascend)
+        brought = self._packages() if ascend else None
         lent = engine.site_packages(self.say) if ascend else None
         self._key()
         network = self._network()
@@ -86,18 +86,16 @@ class Lab:
                 packages.lend(brought, self.directory / "packages" / name)
         addresses = {name: self._wait(name) for name in wanted.hosts}
         self._known_hosts(addresses)
-        path = site.write(
+        return site.write(
             wanted, self.directory, {name: self._variables(each, addresses) for name, each in wanted.hosts.items()}
         )
-        self._write_state()
-        return path
 
     def down(self) -> list[str]:
         """Remove the lab's containers, network and directory; returns the hosts that were there."""
         hosts = self._hosts()
         for container in hosts.values():
             container.remove(force=True, v=True)
-        for network in self.client.networks.list(filters={"label": f"{docker_engine.LABEL}={self.name}"}):
+        for network in self._networks():
             network.remove()
         shutil.rmtree(self.directory, ignore_errors=True)
         return list(hosts)
@@ -137,7 +135,7 @@ class Lab:
         if fault.place == "container":
             container.stop(timeout=STOP_TIMEOUT_S) if on else container.start()
         elif fault.place == "packages":
-            packages.lend(self._packages(True) or self.directory, self.directory / "packages" / host)
+            packages.lend(self._packages(), self.directory / "packages" / host)
             if on:
                 packages.truncate(self.directory / "packages" / host)
         else:
@@ -197,7 +195,7 @@ class Lab:
 
     def _copy_weights(self, container: Any, wanted: site.Wanted) -> None:
         """Tiny weights of every model, where the inventory says that weights are."""
-        place = str(wanted.variables.get("deployer_weights_dir", f"{CKPT}/{{{{ deployer_model }}}}"))
+        place = str(wanted.variables.get("deployer_weights_dir", WEIGHTS_DIR))
         store = state_dir() / "lab" / "weights"
         for model, billions in weights.MODELS.items():
             if not (store / model / "SHA256SUMS").is_file():
@@ -218,14 +216,10 @@ class Lab:
         }
         if wanted.accelerator.startswith("ascend"):
             own["deployer_packages_dir"] = str(self.directory / "packages" / wanted.name)
-            own["deployer_weights_dir"] = wanted.variables.get(
-                "deployer_weights_dir", f"{CKPT}/{{{{ deployer_model }}}}"
-            )
+            own["deployer_weights_dir"] = wanted.variables.get("deployer_weights_dir", WEIGHTS_DIR)
         return own
 
-    def _packages(self, needed: bool) -> Path | None:
-        if not needed:
-            return None
+    def _packages(self) -> Path:
         architecture = platform.machine()
         host = images.host_image(self.client, "debian", self.say)
         serving = images.serving_image(self.client, architecture, self.say)
@@ -243,8 +237,11 @@ class Lab:
             lines.append(f"{address} {' '.join(key.split()[:2])}\n")
         (self.directory / "known_hosts").write_text("".join(lines), encoding="ascii")
 
+    def _networks(self) -> list[Any]:
+        return list(self.client.networks.list(filters={"label": f"{docker_engine.LABEL}={self.name}"}))
+
     def _network(self) -> Any:
-        found = self.client.networks.list(filters={"label": f"{docker_engine.LABEL}={self.name}"})
+        found = self._networks()
         if found:
             return found[0]
         # Docker keeps addresses across restarts only in a subnet that was asked for.
@@ -297,25 +294,19 @@ class Lab:
             raise LabError(f"{host} did not come up within {BOOT_TIMEOUT_S:.0f} s: {log or 'it said nothing'}")
         return address
 
-    def _faults(self, host: str) -> set[str]:
+    def _all_faults(self) -> dict[str, list[str]]:
         try:
             state = json.loads((self.directory / "faults.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return set()
-        return set(state.get(host, []))
+            return {}
+        return dict(state)
+
+    def _faults(self, host: str) -> set[str]:
+        return set(self._all_faults().get(host, []))
 
     def _keep_faults(self, host: str, names: set[str]) -> None:
-        path = self.directory / "faults.json"
-        try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            state = {}
-        state[host] = sorted(names)
-        path.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-
-    def _write_state(self) -> None:
-        document = {name: status.__dict__ for name, status in self.status().items()}
-        (self.directory / "lab.json").write_text(json.dumps(document, indent=1, default=list) + "\n", encoding="utf-8")
+        state = self._all_faults() | {host: sorted(names)}
+        (self.directory / "faults.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
 
 
 def _cards(wanted: site.Wanted) -> str:

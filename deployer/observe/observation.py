@@ -188,13 +188,22 @@ class DeploymentState(Facts):
     ready: bool = False
     health: str = ""
     problem: str | None = None
-    deployment: str = ""
-    replica: int = 1
     wanted_port: int = 0
     chips: tuple[int, ...] = ()
     container: str = ""
     volumes: tuple[str, ...] = ()
     restarts: int = 0
+
+    @property
+    def deployment(self) -> str:
+        """The deployment's name: that of its directory, since what a record claims could be anything."""
+        return self.name.partition("@")[0]
+
+    @property
+    def replica(self) -> int:
+        """Its number among the deployment's replicas, from 1."""
+        number = self.name.partition("@")[2]
+        return int(number) if number.isdigit() else 1
 
 
 class Lock(Facts):
@@ -262,3 +271,8 @@ class Observation(Facts):
     packages: tuple[Package, ...] | None = None
     packages_problem: str = ""
     mounts: dict[str, str] = {}
+
+    @property
+    def containers(self) -> tuple[Container, ...]:
+        """Every container of the host."""
+        return self.docker.containers if self.docker else ()

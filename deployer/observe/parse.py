@@ -288,18 +288,12 @@ def _deployments(raw: Raw, entries: Mapping[str, Any], places: Places) -> dict[s
     return found
 
 
-def _replica(name: str) -> tuple[str, int]:
-    """Deployment and number of a replica, from its directory's name: what a record claims could be anything."""
-    deployment, _, number = name.partition("@")
-    return deployment, int(number) if number.isdigit() else 1
-
-
 def _broken(name: str, problem: str, strays: tuple[Process, ...] = ()) -> DeploymentState:
-    deployment, replica = _replica(name)
-    return DeploymentState(
+    broken = DeploymentState(
         name=name, model="", accelerator="", port=0, endpoint="", manager="", spec="", files={}, strays=strays,
-        problem=problem, deployment=deployment, replica=replica, container=request.container_name(deployment, replica),
+        problem=problem,
     )  # fmt: skip
+    return broken.model_copy(update={"container": request.container_name(broken.deployment, broken.replica)})
 
 
 def _deployment(
@@ -323,8 +317,6 @@ def _deployment(
             log=record["log"],
             settings=record["settings"],
             files=entry["files"],
-            deployment=_replica(name)[0],
-            replica=_replica(name)[1],
             wanted_port=record.get("wanted_port", record["port"]),
             chips=tuple(record.get("chips", ())),
             container=record.get("container", ""),

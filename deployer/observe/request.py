@@ -81,14 +81,13 @@ def _add(
     request["files"].append(f"{data}/lock.json")
     if settings.weights_dir:
         request["files"].append(verified_stamp(data, settings.weights_dir))
+    deployment = settings.deployment or (model.name if model else "")
     if settings.log_bytes:
-        name = settings.deployment or (model.name if model else "")
-        request["logs"][f"{data}/deployments/{name}/serve.log"] = settings.log_bytes
+        request["logs"][f"{data}/deployments/{deployment}/serve.log"] = settings.log_bytes
     if accelerator.vendor in VENDORS and accelerator.driver:
         _add_cards(request, accelerator, data)
         if settings.log_bytes:
-            name = settings.deployment or (model.name if model else "")
-            request["docker_logs"] = {container_name(name, 1): max(1, settings.log_bytes // LOG_LINE)}
+            request["docker_logs"] = {container_name(deployment, 1): max(1, settings.log_bytes // LOG_LINE)}
     if model and accelerator.name in model.accelerators:
         request["weights"].append(weights_dir(data, model.name))
         runtime = catalog.runtimes[model.accelerators[accelerator.name].runtime]
@@ -109,8 +108,5 @@ def _add_cards(request: dict[str, Any], accelerator: Accelerator, data: str) -> 
     request["files"].append(f"{data}/driver.json")
     request["paths"] += ["/lib/modules/{kernel}/build", *(mount.path for mount in accelerator.mounts)]
     # S3-R15: both packages, of the running kernel.
-    request["commands"] |= {
-        "kernel-rpm": ["rpm", "-q", "kernel-devel-{kernel}", "kernel-headers-{kernel}"],
-        "kernel-deb": ["dpkg-query", "-W", "-f", "${db:Status-Status}", "linux-headers-{kernel}"],
-    }
+    request["commands"]["kernel-rpm"] = ["rpm", "-q", "kernel-devel-{kernel}", "kernel-headers-{kernel}"]
     VENDORS[accelerator.vendor].ask(request, accelerator)

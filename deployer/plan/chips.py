@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deployer.observe.observation import AcceleratorState, Chip, Docker, Observation
+from deployer.observe.observation import AcceleratorState, Chip, Observation
 from deployer.plan.draft import Draft
 from deployer.plan.preflight import gb
 
@@ -93,15 +93,15 @@ def _expected(draft: Draft, cards: AcceleratorState) -> tuple[Chip, ...]:
 
 def _held(draft: Draft, chips: tuple[Chip, ...]) -> dict[int, str]:
     """Chip → who holds it: another deployment, somebody else's container, or a program on the host."""
-    observation, docker = draft.observation, draft.observation.docker or Docker()
+    observation = draft.observation
     own = {each.container for each in draft.have.values()}
     held: dict[int, str] = {}
     for other in observation.deployments.values():
         if other.container not in own:
-            held |= dict.fromkeys(other.chips, f"deployment {other.deployment or other.name}")
+            held |= dict.fromkeys(other.chips, f"deployment {other.deployment}")
     numbers = {chip.device: chip.id for chip in chips}
     ours = {each.container for each in observation.deployments.values()}
-    for container in docker.containers:
+    for container in observation.containers:
         if container.name in ours or container.state != "running":
             continue
         for device in container.devices:

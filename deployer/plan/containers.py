@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from deployer.observe.observation import DeploymentState
 from deployer.observe.request import container_name
-from deployer.plan import render
+from deployer.plan import drift, render
 from deployer.plan.chips import Allotment
-from deployer.plan.differences import difference
 from deployer.plan.draft import Draft
 from deployer.plan.types import ContainerSpec, ImageSpec, ServingSpec
 
-LOAD_BYTES_PER_S = 500_000_000
 # A container that was restarted this often by Docker is dying again and again.
 RESTARTS = 3
 
@@ -85,7 +83,6 @@ def _driver_volumes(draft: Draft, have: DeploymentState | None) -> list[str]:
 
 def plan(draft: Draft, wanted: list[ServingSpec]) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """The steps of serving; returns the replicas to start and the containers that are there and too many."""
-    start_s = draft.runtime.start_s + draft.model.weights.size // LOAD_BYTES_PER_S
     reasons = {each.replica: reason for each in wanted if (reason := _why(draft, each)) is not None}
     numbers = {each.replica for each in wanted}
     surplus = tuple(each.container for number, each in sorted(draft.have.items()) if number not in numbers)
@@ -97,15 +94,15 @@ def plan(draft: Draft, wanted: list[ServingSpec]) -> tuple[tuple[int, ...], tupl
         draft.step("serving_container", "; ".join(words), 5 * len(words), interrupts=interrupts)
     waiting = [each for each in wanted if each.replica in reasons or _is_loading(draft, each)]
     if any(each.replica in reasons for each in waiting):
-        draft.step("readiness", "wait until it answers" if not many else "wait until they answer", start_s)
+        draft.step("readiness", "wait until it answers" if not many else "wait until they answer", draft.start_s)
     elif waiting:
         have = draft.have[waiting[0].replica]
         age = have.process.age_s if have.process else 0
         reason = f"{have.container} is loading since {age} s → wait until it answers"
-        draft.step("readiness", reason, max(1, start_s - age))
+        draft.step("readiness", reason, max(1, draft.start_s - age))
     elif draft.has_step("reboot") and draft.have:
         # Docker starts them again by itself; somebody has to see it.
-        draft.step("readiness", "wait until it serves again after the reboot", start_s)
+        draft.step("readiness", "wait until it serves again after the reboot", draft.start_s)
     for each in wanted:
         if each not in waiting and each.replica in draft.have:
             name = "serving_container" if not many else f"replica {each.replica}"
@@ -121,27 +118,19 @@ def _is_loading(draft: Draft, want: ServingSpec) -> bool:
 def _why(draft: Draft, want: ServingSpec) -> str | None:
     """Why a replica's container has to be made (again); None where it serves, or loads, as wanted."""
     have = draft.have.get(want.replica)
-    before = [
-        step
-        for step in draft.steps
-        if step.id in ("image", draft.accelerator.driver.role if draft.accelerator.driver else "")
-    ]
     if have is None:
-        stranger = _stranger(draft, want)
-        if stranger:
+        if _stranger(draft, want):
             return None
         chips = ", ".join(map(str, want.chips))
         return f"not deployed → start on chip{'s' if len(want.chips) > 1 else ''} {chips}"
     if have.problem:
         return f"{have.problem} → configure and start again"
-    if have.spec != want.spec:
-        return f"{difference(have, want)} → {'replace' if have.process else 'start'}"
-    for path, content in want.files.items():
-        if have.files.get(path) != render.sha256(content):
-            return f"{path.rpartition('/')[2]} was changed by hand or is missing → write it again and restart"
+    changed = drift.of_files(have, want, "replace")
+    if changed:
+        return changed
     if have.process is None:
         # Docker starts it again after a reboot or when the engine is back.
-        if before or draft.has_step("reboot") or draft.has_step("docker_engine"):
+        if any(step.id != "artefacts" for step in draft.steps):
             return f"{' and '.join(step.id for step in draft.steps)} first → start"
         return f"{_container_state(draft, have)} → start"
     return _why_restart(draft, have, want)
@@ -150,19 +139,13 @@ def _why(draft: Draft, want: ServingSpec) -> str | None:
 def _why_restart(draft: Draft, have: DeploymentState, want: ServingSpec) -> str | None:
     if have.running_spec != want.spec:
         return "it runs with earlier settings → replace"
-    assert have.process is not None
     if not have.ready and have.restarts >= RESTARTS:
         return f"Docker has restarted it {have.restarts} times → make it again and look at its log"
-    if not have.ready and have.process.age_s > want.ready_timeout_s:
-        return f"alive for {have.process.age_s} s but /health says {have.health or 'nothing'} → restart"
-    if draft.settings.restart:
-        return "restart was asked for"
-    return None
+    return drift.of_running(draft, have, want)
 
 
 def _container_state(draft: Draft, have: DeploymentState) -> str:
-    containers = draft.observation.docker.containers if draft.observation.docker else ()
-    found = next((each for each in containers if each.name == have.container), None)
+    found = next((each for each in draft.observation.containers if each.name == have.container), None)
     if found is None:
         return f"container {have.container} is gone"
     if found.state == "running":
@@ -172,9 +155,8 @@ def _container_state(draft: Draft, have: DeploymentState) -> str:
 
 def _stranger(draft: Draft, want: ServingSpec) -> bool:
     """S3-X09: a container of that name that is not ours is never replaced."""
-    containers = draft.observation.docker.containers if draft.observation.docker else ()
     name = want.container.name if want.container else ""
-    for each in containers:
+    for each in draft.observation.containers:
         if each.name == name and each.labels.get("deployer.deployment") != draft.deployment:
             draft.refuse(
                 "container",

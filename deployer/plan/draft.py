@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from deployer.catalog import Accelerator, Model, Placement, Runtime
-from deployer.observe.observation import DeploymentState, Observation
+from deployer.observe.observation import DeploymentState, Observation, Package
 from deployer.observe.settings import Settings
-from deployer.plan.types import Refusal, Step
+from deployer.plan.types import PackageSpec, Refusal, Step
 
 Templates = Mapping[str, str]
+LOAD_BYTES_PER_S = 500_000_000
 
 
 @dataclass
@@ -39,10 +40,13 @@ class Draft:
     def have(self) -> dict[int, DeploymentState]:
         """The deployment's replicas that are on the host, by their numbers."""
         return {
-            each.replica: each
-            for each in self.observation.deployments.values()
-            if (each.deployment or each.name.partition("@")[0]) == self.deployment
+            each.replica: each for each in self.observation.deployments.values() if each.deployment == self.deployment
         }
+
+    @property
+    def start_s(self) -> int:
+        """Estimate from the start of a server to its first answer."""
+        return self.runtime.start_s + self.model.weights.size // LOAD_BYTES_PER_S
 
     def step(self, identifier: str, reason: str, estimate_s: int, *, size: int = 0, interrupts: bool = False,
              reboots: bool = False) -> None:  # fmt: skip
@@ -69,3 +73,19 @@ class Draft:
     def has_step(self, identifier: str) -> bool:
         """Whether a step is planned already."""
         return any(step.id == identifier for step in self.steps)
+
+    def stage(self, package: Package) -> PackageSpec:
+        """A file of the control node that is to be copied to the host, and the room that it needs there."""
+        data = self.observation.places.data
+        self.needs(data, package.size)
+        if not package.sha256:
+            self.notes.append(f"{package.name}: no published checksum beside it (SHA256SUMS), not compared")
+        return PackageSpec(
+            kind=package.kind,
+            path=package.path,
+            name=package.name,
+            version=package.version,
+            size=package.size,
+            sha256=package.sha256,
+            staged=f"{data}/packages/{package.name}",
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from deployer.catalog import Driver
-from deployer.observe.observation import DriverState, Package
+from deployer.observe.observation import DriverState
 from deployer.plan.draft import Draft
 from deployer.plan.types import DriverSpec, PackageSpec
 
@@ -125,12 +125,7 @@ class _Driver:
             and each.architecture in ("", architecture)
         ]
         if fitting:
-            package = fitting[0]
-            staged = f"{self.observation.places.data}/packages/{package.name}"
-            self.installs.append(_package_spec(package, staged))
-            self.draft.needs(self.observation.places.data, package.size)
-            if not package.sha256:
-                self.draft.notes.append(f"{package.name}: no published checksum beside it (SHA256SUMS), not compared")
+            self.installs.append(self.draft.stage(fitting[0]))
             return
         what = f"{kind} {wanted or f'for driver {version}'} for {self.driver.chip}"
         if self.observation.packages is None:
@@ -174,9 +169,7 @@ class _Driver:
 
     def _reboot(self, installs: bool) -> None:
         cards = self.observation.cards
-        interrupts = any(
-            each.state == "running" for each in (self.observation.docker.containers if self.observation.docker else ())
-        )
+        interrupts = any(each.state == "running" for each in self.observation.containers)
         if installs:
             self.draft.step(
                 "reboot", "driver and firmware take effect → reboot", REBOOT_S, interrupts=interrupts, reboots=True
@@ -240,15 +233,3 @@ def _key(version: str) -> list[tuple[int, int]]:
         (0, int(part[2:])) if part.startswith("rc") else (1, int(part))
         for part in re.findall(r"rc\d+|\d+", version.lower())
     ]
-
-
-def _package_spec(package: Package, staged: str) -> PackageSpec:
-    return PackageSpec(
-        kind=package.kind,
-        path=package.path,
-        name=package.name,
-        version=package.version,
-        size=package.size,
-        sha256=package.sha256,
-        staged=staged,
-    )

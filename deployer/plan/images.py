@@ -5,7 +5,7 @@ from __future__ import annotations
 from deployer.observe.observation import Docker, Package
 from deployer.plan.draft import Draft
 from deployer.plan.preflight import gb
-from deployer.plan.types import ImageSpec, PackageSpec
+from deployer.plan.types import ImageSpec
 
 # The distribution's own package of the engine.
 DOCKER_PACKAGES = {"dnf": ("docker",), "apt": ("docker.io",)}
@@ -46,7 +46,7 @@ def _image(draft: Draft, docker: Docker) -> ImageSpec:
     there = next(
         (each for each in docker.images if (each.id == identifier if identifier else reference in each.tags)), None
     )
-    source = ""
+    source, staged = "", None
     if there is not None:
         identifier = there.id
         draft.satisfied["image"] = f"image {_short(reference)} is loaded"
@@ -61,10 +61,8 @@ def _image(draft: Draft, docker: Docker) -> ImageSpec:
         source = "archive"
         seconds = 10 + archive.size // COPY_BYTES_PER_S
         draft.step("image", f"image {_short(reference)} absent → load {archive.name}", seconds, size=archive.size)
-        draft.needs(observation.places.data, archive.size)
+        staged = draft.stage(archive)
         draft.needs(docker.root or "/var/lib/docker", archive.size)
-        if not archive.sha256:
-            draft.notes.append(f"{archive.name}: no published checksum beside it (SHA256SUMS), not compared")
     elif not reference:
         draft.refuse(
             "image", f"no image for {architecture} in the catalog", "an image", "set deployer_image to one for it"
@@ -81,7 +79,7 @@ def _image(draft: Draft, docker: Docker) -> ImageSpec:
         reference=reference,
         id=identifier,
         source=source,
-        archive=_spec(archive, observation.places.data) if archive and source == "archive" else None,
+        archive=staged,
         docker_packages=() if docker.installed else DOCKER_PACKAGES.get(manager, ()),
         manager=manager,
     )
@@ -94,13 +92,6 @@ def _archive(archives: list[Package], reference: str, architecture: str) -> Pack
     if named:
         return named[0]
     return fitting[0] if len(fitting) == 1 else None
-
-
-def _spec(package: Package, data: str) -> PackageSpec:
-    return PackageSpec(
-        kind="image", path=package.path, name=package.name, size=package.size, sha256=package.sha256,
-        staged=f"{data}/packages/{package.name}",
-    )  # fmt: skip
 
 
 def _short(reference: str) -> str:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from deployer.observe.observation import DeploymentState
-from deployer.plan import render
-from deployer.plan.differences import difference
+from deployer.plan import drift, render
 from deployer.plan.draft import Draft
 from deployer.plan.types import EngineSpec, ServingSpec
-
-LOAD_BYTES_PER_S = 500_000_000
 
 
 def specify(draft: Draft, engine: EngineSpec, weights: str, listen: str) -> ServingSpec:
@@ -41,16 +38,15 @@ def _manager(draft: Draft) -> str:
 
 def plan(draft: Draft, want: ServingSpec) -> None:
     """The steps of serving."""
-    start = draft.runtime.start_s + draft.model.weights.size // LOAD_BYTES_PER_S
     have = draft.have.get(1)
     alive = have.process if have else None
     reason = _why_start(draft, have, want)
     if reason:
         draft.step("serving", reason, 2, interrupts=bool(have and have.ready))
-        draft.step("readiness", "wait until it answers", start)
+        draft.step("readiness", "wait until it answers", draft.start_s)
     elif alive and have and not have.ready:
         reason = f"pid {alive.pid} is loading since {alive.age_s} s → wait until it answers"
-        draft.step("readiness", reason, max(1, start - alive.age_s))
+        draft.step("readiness", reason, max(1, draft.start_s - alive.age_s))
     elif alive:
         draft.satisfied["serving"] = f"serving as wanted (pid {alive.pid})"
 
@@ -63,12 +59,7 @@ def _why_start(draft: Draft, have: DeploymentState | None, want: ServingSpec) ->
     before = [step.id for step in draft.steps]
     if before and have.process:
         return f"{' and '.join(before)} new → restart"
-    if have.spec != want.spec:
-        return f"{difference(have, want)} → {'restart' if have.process else 'start'}"
-    for path, content in want.files.items():
-        if have.files.get(path) != render.sha256(content):
-            return f"{path.rpartition('/')[2]} was changed by hand or is missing → write it again and restart"
-    return _why_restart(draft, have, want)
+    return drift.of_files(have, want, "restart") or _why_restart(draft, have, want)
 
 
 def _why_restart(draft: Draft, have: DeploymentState, want: ServingSpec) -> str | None:
@@ -78,8 +69,4 @@ def _why_restart(draft: Draft, have: DeploymentState, want: ServingSpec) -> str 
         return "not running → start"
     if have.running_spec != want.spec:
         return "it runs with earlier settings → restart"
-    if not have.ready and have.process.age_s > want.ready_timeout_s:
-        return f"alive for {have.process.age_s} s but /health says {have.health or 'nothing'} → restart"
-    if draft.settings.restart:
-        return "restart was asked for"
-    return None
+    return drift.of_running(draft, have, want)

@@ -31,7 +31,7 @@ def plan_removal(
     catalog: Catalog, settings: Settings, observation: Observation, deployment: str, purge: bool
 ) -> tuple[HostPlan, Removal]:
     """The steps of `down` on one host, and what it may remove; no steps where nothing is there."""
-    have = [each for each in observation.deployments.values() if _name(each) == deployment]
+    have = [each for each in observation.deployments.values() if each.deployment == deployment]
     containers = _containers(observation, deployment)
     data, config = observation.places.data, observation.places.config
     # The record says where things are, and could say anything: only the place where we put a unit is taken from it.
@@ -82,14 +82,9 @@ def plan_removal(
     return HostPlan(accelerator=observation.accelerator, steps=tuple(steps)), removal
 
 
-def _name(state: DeploymentState) -> str:
-    return state.deployment or state.name
-
-
 def _containers(observation: Observation, deployment: str) -> list[Container]:
     """The deployment's containers, by the label that deployer gave them."""
-    every = observation.docker.containers if observation.docker else ()
-    return [each for each in every if each.labels.get("deployer.deployment") == deployment]
+    return [each for each in observation.containers if each.labels.get("deployer.deployment") == deployment]
 
 
 def _what(serving: list[DeploymentState], strays: int, containers: list[str]) -> str:
@@ -102,8 +97,7 @@ def _what(serving: list[DeploymentState], strays: int, containers: list[str]) ->
 
 def _images(observation: Observation, deployment: str, containers: list[Container]) -> Iterator[str]:
     """Images of the deployment's containers that no other container uses."""
-    every = observation.docker.containers if observation.docker else ()
-    others = {each.image_id for each in every if each.labels.get("deployer.deployment") != deployment}
+    others = {each.image_id for each in observation.containers if each.labels.get("deployer.deployment") != deployment}
     yield from dict.fromkeys(each.image_id for each in containers if each.image_id not in others)
 
 
@@ -111,7 +105,7 @@ def _purge(
     catalog: Catalog, settings: Settings, observation: Observation, deployment: str, have: DeploymentState | None
 ) -> Iterator[str]:
     """Engine and staged weights of the deployment, unless another deployment on the host uses them."""
-    others = [each for each in observation.deployments.values() if _name(each) != deployment]
+    others = [each for each in observation.deployments.values() if each.deployment != deployment]
     data = observation.places.data
     name = settings.model or (have.model if have else "")
     if not name:

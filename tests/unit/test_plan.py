@@ -66,7 +66,7 @@ def converged(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
     for replica in spec.replicas:
         record = json.loads(replica.record)
         kept = ("model", "accelerator", "port", "endpoint", "manager", "spec", "engine", "weights", "state_dir", "unit")
-        more = ("log", "deployment", "replica", "wanted_port", "chips", "container", "volumes", "settings")
+        more = ("log", "wanted_port", "chips", "container", "volumes", "settings")
         name = replica.config_dir.rpartition("/")[2]
         deployments[name] = {key: record[key] for key in (*kept, *more) if key in record} | {
             "name": name,

@@ -31,7 +31,7 @@ def removal(host: dict[str, Any], purge: bool, name: str = "tiny-qwen2") -> tupl
 def second(**changes: Any) -> dict[str, Any]:
     """A host with another deployment beside the first."""
     host = converged({})
-    other = host["deployments"]["tiny-qwen2"] | {"name": "second", "deployment": "second"} | changes
+    other = host["deployments"]["tiny-qwen2"] | {"name": "second"} | changes
     result: dict[str, Any] = merge(host, {"deployments": {"second": other}})
     return result
 

@@ -1,0 +1,49 @@
+"""Says in words why what is deployed is not what is wanted: settings, files, or a server that hangs. Pure."""
+
+from __future__ import annotations
+
+from deployer.observe.observation import DeploymentState
+from deployer.plan import render
+from deployer.plan.draft import Draft
+from deployer.plan.types import ServingSpec
+
+SHOWN_CHANGES = 3
+
+
+def difference(have: DeploymentState, want: ServingSpec) -> str:
+    """`--max-model-len 4096 → 8192; …`."""
+    wanted = dict(want.environment)
+    for word in want.command:
+        if word.startswith("--"):
+            name, _, value = word.partition("=")
+            wanted[name] = value or "on"
+    if want.container is not None:
+        wanted["image"] = want.container.image
+    parts = []
+    for name in sorted({*wanted, *have.settings}):
+        old, new = have.settings.get(name), wanted.get(name)
+        if old != new:
+            parts.append(f"{name} {old if old is not None else 'unset'} → {new if new is not None else 'unset'}")
+    if not parts:
+        return "its files or its container are of another version"
+    more = f" and {len(parts) - SHOWN_CHANGES} more" if len(parts) > SHOWN_CHANGES else ""
+    return "; ".join(parts[:SHOWN_CHANGES]) + more
+
+
+def of_files(have: DeploymentState, want: ServingSpec, again: str) -> str | None:
+    """Other settings, or a file that is not as it was written; `again` is what is done to what runs now."""
+    if have.spec != want.spec:
+        return f"{difference(have, want)} → {again if have.process else 'start'}"
+    for path, content in want.files.items():
+        if have.files.get(path) != render.sha256(content):
+            return f"{path.rpartition('/')[2]} was changed by hand or is missing → write it again and restart"
+    return None
+
+
+def of_running(draft: Draft, have: DeploymentState, want: ServingSpec) -> str | None:
+    """A server that lives and never gets ready, or one that somebody wants restarted."""
+    if have.process and not have.ready and have.process.age_s > want.ready_timeout_s:
+        return f"alive for {have.process.age_s} s but /health says {have.health or 'nothing'} → restart"
+    if draft.settings.restart:
+        return "restart was asked for"
+    return None
