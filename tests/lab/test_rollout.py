@@ -123,6 +123,47 @@ def test_plain_playbook_finds_nothing_to_do(lab: LabBox) -> None:
     assert done.stdout.count("changed=0") == 2
 
 
+NODES = [f"--device=/dev/{name}" for name in ("davinci0", "davinci1", "davinci_manager", "devmm_svm", "hisi_hdc")]
+DRIVER = ["-v", "/usr/local/Ascend/driver:/usr/local/Ascend/driver:ro"]
+WEIGHTS = ["-v", "/home/ckpt:/home/ckpt:ro"]
+HALF = ["--dtype=float16", "--gpu-memory-utilization=0.3"]
+REFUSED: dict[str, tuple[list[str], list[str], str]] = {
+    # name: how the container is run, options of the server, the vendor's words
+    "bfloat16": ([*NODES, *DRIVER, *WEIGHTS], ["--dtype=bfloat16"], "bfloat16 type is not supported"),
+    "driver not mounted": ([*NODES, *WEIGHTS], HALF, "libascend_hal.so: cannot open shared object file"),
+    "manager device missing": ([NODES[0], *DRIVER, *WEIGHTS], HALF, "ret is -8005"),
+    "fewer devices than asked": (
+        [NODES[0], *NODES[2:], *DRIVER, *WEIGHTS], [*HALF, "--tensor_parallel_size", "2"], "1 visible devices",
+    ),
+    "too much memory for small weights": (
+        [*NODES, *DRIVER, *WEIGHTS], ["--dtype=float16", "--gpu-memory-utilization=0.5"], "format_cast",
+    ),
+    "weights not mounted": ([*NODES, *DRIVER], HALF, "No such file or directory"),
+    "option that vLLM does not know": (
+        [*NODES, *DRIVER, *WEIGHTS, "--ipc=host"], [*HALF, "--no-such-option=1"], "unrecognized arguments",
+    ),
+}  # fmt: skip
+
+
+def serve(lab: LabBox, run: list[str], options: list[str]) -> str:
+    """The emulated image, run by hand as the guide does; it must end by itself."""
+    image = lab.on("duo1", "docker", "images", "-q").split()[0]
+    words = ["docker", "run", "--rm", "--net=host", *run, image, "vllm-mindspore", "serve", "/home/ckpt/qwen2.5-7b"]
+    return lab.on("duo1", "timeout", "120", *words, *options)
+
+
+def test_image_refuses_a_chip_that_another_container_holds(lab: LabBox) -> None:
+    assert lab.ask("duo1")
+    assert "because the device is used. ret is -8020" in serve(lab, [*NODES, *DRIVER, *WEIGHTS], HALF)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_image_refuses_what_the_vendor_s_does(name: str, lab: LabBox) -> None:
+    run, options, said = REFUSED[name]
+    lab.on("duo1", "docker", "stop", f"deployer-{MODEL}")
+    assert said in serve(lab, run, options)
+
+
 def test_host_that_is_down_is_named_and_the_other_is_done(lab: LabBox) -> None:
     lab.fault("duo1", "host-down")
     result = lab.up()
