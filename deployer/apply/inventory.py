@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,27 @@ import yaml
 from deployer.errors import InventoryError
 
 
-def hosts(inventory: str, limit: str | None) -> list[str]:
-    """The hosts that a run would work on, in the inventory's order."""
+@dataclass(frozen=True)
+class Inventory:
+    """The hosts that a run would work on, in the inventory's order, and Ansible's own objects that have read them."""
+
+    hosts: list[str]
+    manager: Any
+    loader: Any
+
+
+def read(inventory: str, limit: str | None) -> Inventory:
+    """Read the inventory and apply --limit; an inventory that cannot be is an error."""
     if "," not in inventory:
         _require_readable(inventory)
     if limit is not None and not limit.strip():
         raise InventoryError("--limit is empty", "leave it out for all hosts, or name some")
-    manager, addresses = _load(inventory)
+    manager, loader, addresses = _load(inventory)
     _require_one_address(inventory, addresses)
     everybody = [host.name for host in manager.get_hosts("all")]
     if not everybody:
         raise InventoryError(f"{inventory}: no hosts in it", "name at least one host")
-    return everybody if limit is None else _limited(manager, limit, everybody)
+    return Inventory(everybody if limit is None else _limited(manager, limit, everybody), manager, loader)
 
 
 def _require_readable(inventory: str) -> None:
@@ -49,7 +59,7 @@ def _limited(manager: Any, limit: str, everybody: list[str]) -> list[str]:
     return chosen
 
 
-def _load(inventory: str) -> tuple[Any, dict[str, set[str]]]:
+def _load(inventory: str) -> tuple[Any, Any, dict[str, set[str]]]:
     from ansible import constants
     from ansible.errors import AnsibleError
     from ansible.inventory.manager import InventoryManager
@@ -57,10 +67,11 @@ def _load(inventory: str) -> tuple[Any, dict[str, set[str]]]:
 
     with _remembered_addresses() as addresses, _unparsed_is_failed(constants), _quiet():
         try:
-            manager = InventoryManager(loader=DataLoader(), sources=[inventory])
+            loader = DataLoader()
+            manager = InventoryManager(loader=loader, sources=[inventory])
         except AnsibleError as error:
             raise InventoryError(f"{inventory}: {_parse_problem(inventory, error)}", "correct the file") from error
-    return manager, addresses
+    return manager, loader, addresses
 
 
 @contextmanager

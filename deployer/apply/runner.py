@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 
@@ -76,6 +77,24 @@ class Runner:
         path = self.record.directory / "hosts"
         path.write_text("".join(f"{host}\n" for host in hosts), encoding="utf-8")
         return f"@{path}"
+
+    def private_words(self) -> list[str]:
+        """What a run gets by its environment, as words for a parser of this process; they name files, no secrets."""
+        become = self.options.environment.get("ANSIBLE_BECOME_PASSWORD_FILE")
+        return ["--become-password-file", become] if become else []
+
+    @contextmanager
+    def in_process(self, words: list[str]) -> Iterator[TextIO]:
+        """The log, for what this process does in place of a run with these words."""
+        self.lines.append(shlex.join(words))
+        with self.record.log.open("a", encoding="utf-8") as log:
+            log.write(f"$ {shlex.join(words)}   # in this process\n")
+            yield log
+
+    def note(self, line: str) -> None:
+        """Keep an event that no run has written."""
+        with self.record.events.open("a", encoding="utf-8") as kept:
+            kept.write(line + "\n")
 
     def run(self, words: list[str], on_event: Callable[[Event], None]) -> int:
         """Run a playbook to its end; its output goes to the record's log. Returns Ansible's exit status."""

@@ -8,7 +8,7 @@ from deployer.cli import report
 from deployer.cli.console import print_json, result_console
 from deployer.cli.options import HostCommand, HostOptions, host_options
 from deployer.cli.plan import look, problems
-from deployer.cli.session import open_session, require_model, select_hosts
+from deployer.cli.session import open_session, require_model
 
 
 @click.command(cls=HostCommand)
@@ -22,9 +22,8 @@ def command(options: HostOptions) -> int:
     deployer check -i cluster.ini -m qwen2.5-14b
     """
     require_model(options)
-    hosts = select_hosts(options)
     with open_session(options, keep_record=False) as session:
-        look(session, hosts)
+        look(session)
         status = session.exit_status()
         if options.as_json:
             print_json(session.document().public() | problems(session) | {"exit_status": int(status)})

@@ -13,7 +13,8 @@ from deployer.cli.confirm import confirm
 from deployer.cli.console import print_json, progress_console, result_console
 from deployer.cli.deployments import resolve
 from deployer.cli.options import HostCommand, HostOptions, host_options
-from deployer.cli.session import HostState, Session, open_session, select_hosts
+from deployer.cli.session import Session, open_session
+from deployer.cli.state import HostState
 from deployer.errors import ExitStatus
 from deployer.plan import HostPlan
 
@@ -33,9 +34,8 @@ def command(options: HostOptions, yes: bool, purge: bool) -> int:
     deployer down -i inventories/local
     deployer down -i inventories/local -m tiny-qwen2 --purge --yes
     """
-    hosts = select_hosts(options)
     with open_session(options, keep_record=True) as session:
-        session.observe(hosts)
+        session.observe()
         session.require_unlocked()
         deployment = resolve(session, options)
         if deployment is not None:

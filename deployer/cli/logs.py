@@ -11,7 +11,7 @@ from deployer.cli import report
 from deployer.cli.console import print_json
 from deployer.cli.deployments import resolve
 from deployer.cli.options import HostCommand, HostOptions, host_options
-from deployer.cli.session import one_host, open_session, select_hosts
+from deployer.cli.session import one_host, open_session
 from deployer.errors import UsageError
 
 BYTES_PER_LINE = 400
@@ -29,9 +29,8 @@ def command(options: HostOptions, host: str, lines: int) -> int:
     deployer logs -i inventories/local localhost
     deployer logs -i cluster.ini node7 --deployment qwen -n 500
     """
-    one_host(select_hosts(options), host)
-    options = replace(options, limit=host)
     with open_session(options, keep_record=False) as session:
+        one_host(session, host)
         session.observe([host])
         deployment = resolve(session, options)
         state = session.hosts[host]

@@ -9,7 +9,7 @@ from rich.text import Text
 from deployer import catalog as catalogs
 from deployer.catalog import Catalog, Model
 from deployer.cli.console import print_json, result_console
-from deployer.plan.preflight import gb
+from deployer.units import gb
 
 
 @click.command()

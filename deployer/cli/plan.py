@@ -7,7 +7,7 @@ import click
 from deployer.cli import report
 from deployer.cli.console import print_json, result_console
 from deployer.cli.options import HostCommand, HostOptions, host_options
-from deployer.cli.session import Session, open_session, require_model, select_hosts
+from deployer.cli.session import Session, open_session, require_model
 
 
 @click.command(cls=HostCommand)
@@ -20,9 +20,8 @@ def command(options: HostOptions) -> int:
     deployer plan -i cluster.ini -m qwen2.5-14b --json | jq '.hosts[].steps[].id'
     """
     require_model(options)
-    hosts = select_hosts(options)
     with open_session(options, keep_record=False) as session:
-        look(session, hosts)
+        look(session)
         if options.as_json:
             print_json(session.document().public() | problems(session) | {"exit_status": int(session.exit_status())})
         else:
@@ -31,9 +30,9 @@ def command(options: HostOptions) -> int:
         return session.exit_status()
 
 
-def look(session: Session, hosts: list[str]) -> None:
+def look(session: Session) -> None:
     """Observe and plan, and mention a lock."""
-    session.observe(hosts)
+    session.observe()
     session.plan(session.plan_up)
     for state in session.hosts.values():
         if state.observation and state.observation.lock and state.observation.lock.alive is not False:

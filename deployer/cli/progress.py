@@ -13,12 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from deployer.apply import Event
-from deployer.cli.console import duration, progress_console
+from deployer.cli.console import progress_console
 from deployer.plan import HostPlan
-from deployer.plan.preflight import gb
+from deployer.units import duration, gb
 
 MARKS = {"wait": "·", "run": "…", "ok": "✓", "failed": "✗", "unreachable": "✗", "interrupted": "✗"}
 STYLES = {"wait": "dim", "run": "yellow", "ok": "green", "failed": "red", "unreachable": "red", "interrupted": "red"}
+NAMED = 5
 TITLES = {"observe": "Looking at the hosts", "apply": "Taking the steps", "verify": "Asking for a completion"}
 
 
@@ -27,6 +28,12 @@ class View(Protocol):
 
     def event(self, event: Event) -> None:
         """Something happened."""
+
+    def done(self, host: str) -> None:
+        """A host has ended the stage."""
+
+    def waiting(self, hosts: tuple[str, ...], seconds: float) -> None:
+        """These hosts are being waited for."""
 
     def close(self, ended: str) -> None:
         """The stage is over: `ok`, or `interrupted` with what still ran."""
@@ -60,6 +67,16 @@ class Display:
         """Hand an event to the view."""
         if self._view is not None:
             self._view.event(event)
+
+    def done(self, host: str) -> None:
+        """A host has ended the stage."""
+        if self._view is not None:
+            self._view.done(host)
+
+    def waiting(self, hosts: tuple[str, ...], seconds: float) -> None:
+        """Nothing has come for a while; these hosts are being waited for."""
+        if self._view is not None:
+            self._view.waiting(hosts, seconds)
 
     def say(self, text: str, style: str = "") -> None:
         """A line of progress."""
@@ -131,6 +148,13 @@ class _Board:
         steps[name].state, steps[name].ended = state, time.monotonic()
         return name, steps[name], state
 
+    def done(self, host: str) -> None:
+        """Whatever ran on the host is done."""
+        steps = self.steps.get(host, {})
+        running = self._running(steps)
+        if running:
+            self._end(steps, running, "ok")
+
     def close(self, ended: str) -> None:
         for steps in self.steps.values():
             running = self._running(steps)
@@ -160,6 +184,13 @@ class _LineView:
                 words = f"{'done in' if what == 'ok' else f'{what} after'} {duration(step.elapsed())}"
             self._display.say(f"  {event.host}  {name}: {words}")
 
+    def done(self, host: str) -> None:
+        self._board.done(host)
+
+    def waiting(self, hosts: tuple[str, ...], seconds: float) -> None:
+        names = ", ".join(hosts[:NAMED]) + (f" and {len(hosts) - NAMED} more" if len(hosts) > NAMED else "")
+        self._display.say(f"  still waiting for {names} ({duration(seconds)})")
+
     def close(self, ended: str) -> None:
         word = "done in" if ended == "ok" else f"{ended} after"
         for host, steps in self._board.steps.items():
@@ -181,6 +212,12 @@ class _LiveView:
 
     def event(self, event: Event) -> None:
         self._board.update(event)
+
+    def done(self, host: str) -> None:
+        self._board.done(host)
+
+    def waiting(self, hosts: tuple[str, ...], seconds: float) -> None:
+        """The table shows them all the time."""
 
     def close(self, ended: str) -> None:
         self._board.close(ended)

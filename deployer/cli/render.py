@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 
 import click
 
 from deployer.cli import report
 from deployer.cli.console import print_json, result_console
 from deployer.cli.options import HostCommand, HostOptions, host_options
-from deployer.cli.session import one_host, open_session, require_model, select_hosts
+from deployer.cli.session import one_host, open_session, require_model
 from deployer.plan.types import ContainerSpec, ServingSpec
 
 
@@ -24,9 +23,8 @@ def command(options: HostOptions, host: str) -> int:
     deployer render -i inventories/local -m tiny-qwen2 localhost
     """
     require_model(options)
-    one_host(select_hosts(options), host)
-    options = replace(options, limit=host)
     with open_session(options, keep_record=False) as session:
+        one_host(session, host)
         session.observe([host])
         session.plan(session.plan_up)
         state = session.hosts[host]

@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deployer.cli.console import duration, progress_console, result_console
-from deployer.cli.session import HostState, Session
+from deployer.cli.console import progress_console, result_console
+from deployer.cli.session import Session
+from deployer.cli.state import HostState
+from deployer.units import duration
 
 STYLES = {
     "verified": "green",
@@ -89,7 +91,7 @@ def print_failures(session: Session, hosts: Iterable[HostState], resume: str) ->
             console.print(Text(f"  → {problem.remedy}"), soft_wrap=True)
     if failed or any(state.status == "refused" for state in session.hosts.values()):
         console.print()
-        if session.keeps_record:
+        if session.observer.keeps_record:
             console.print(Text(f"record: {session.record.directory}"), soft_wrap=True)
         console.print(Text(f"again:  {resume}"), soft_wrap=True)
 

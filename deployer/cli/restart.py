@@ -8,7 +8,7 @@ import click
 
 from deployer.cli.deployments import model_of, resolve
 from deployer.cli.options import HostCommand, HostOptions, host_options
-from deployer.cli.session import open_session, select_hosts
+from deployer.cli.session import open_session
 from deployer.cli.up import bring_up
 from deployer.errors import UsageError
 
@@ -24,13 +24,12 @@ def command(options: HostOptions, yes: bool) -> int:
     \b
     deployer restart -i inventories/local --yes
     """
-    hosts = select_hosts(options)
     with open_session(options, keep_record=True) as session:
         if not options.model:
-            session.observe(hosts)
+            session.observe()
             deployment = resolve(session, options)
             if deployment is None:
                 raise UsageError("nothing is deployed on these hosts", "`deployer up` deploys")
             model = model_of(session, deployment)
             session.options = replace(options, model=model, deployment=deployment)
-        return bring_up(session, hosts, yes, {"deployer_restart": "true"})
+        return bring_up(session, yes, {"deployer_restart": "true"})

@@ -8,135 +8,62 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from deployer import catalog as catalogs
 from deployer import plan as planning
 from deployer import verify
 from deployer.apply import AnsibleOptions, Event, Runner, inventory
+from deployer.cli.observing import Observer
 from deployer.cli.options import HostOptions
 from deployer.cli.parallel import in_parallel
 from deployer.cli.progress import Display
 from deployer.cli.secrets import Secrets
+from deployer.cli.state import HostState, Problem, Ran
 from deployer.errors import ExitStatus, InventoryError, RunInterruptedError, SettingsError, UsageError, worst
 from deployer.observe import Observation, Settings, holder
 from deployer.plan import HostPlan, Plan, Refusal
 from deployer.runs import Record, open_record
 
-Status = Literal["observed", "planned", "verified", "failed", "refused", "unreachable", "unhealthy", "removed"]
-EXIT: dict[Status, ExitStatus] = {
-    "observed": ExitStatus.OK,
-    "planned": ExitStatus.OK,
-    "verified": ExitStatus.OK,
-    "removed": ExitStatus.OK,
-    "refused": ExitStatus.REFUSED,
-    "unreachable": ExitStatus.UNREACHABLE,
-    "failed": ExitStatus.FAILED,
-    "unhealthy": ExitStatus.UNHEALTHY,
-}
 LOG_CHARS = 6000
-
-
-@dataclass
-class Ran:
-    """A step that ran on a host; seconds of its tasks."""
-
-    id: str
-    seconds: float = 0.0
-    ok: bool = True
-    changed: bool = False
-
-
-@dataclass
-class Problem:
-    """What went wrong on a host: in which step and task, what was said, and what is known about it."""
-
-    step: str
-    task: str
-    message: str
-    tail: str = ""
-    command: str = ""
-    cause: str = ""
-    remedy: str = ""
-
-
-@dataclass
-class HostState:
-    """All that is known about one host in this run."""
-
-    host: str
-    status: Status = "observed"
-    observation: Observation | None = None
-    settings: Settings | None = None
-    plan: HostPlan | None = None
-    removal: planning.Removal | None = None
-    verdict: verify.Verdict | None = None
-    verdicts: list[verify.Verdict] = field(default_factory=list)
-    problem: Problem | None = None
-    converged: bool = False
-    ran: dict[str, Ran] = field(default_factory=dict)
-
-    def refuse(self, refusal: Refusal) -> None:
-        """Leave the host alone, for a reason that its own plan could not know."""
-        assert self.plan is not None
-        self.plan = self.plan.model_copy(update={"refused": (*self.plan.refused, refusal)})
-        self.status = "refused"
-
-    @property
-    def changed(self) -> bool:
-        """Whether something was changed on the host."""
-        return any(each.changed for each in self.ran.values())
-
-    @property
-    def exit_status(self) -> ExitStatus:
-        """What this host alone would end the command with; a lock that was taken in the last moment is no failure."""
-        return ExitStatus.USAGE if self.problem and self.problem.step == "lock" else EXIT[self.status]
-
-    def public(self) -> dict[str, Any]:
-        """The host's part of `up --json`."""
-        document: dict[str, Any] = (
-            self.plan.public() if self.plan else {"accelerator": None, "steps": [], "refused": []}
-        )
-        document |= {
-            "status": self.status,
-            "changed": self.changed,
-            "endpoint": self.plan.endpoint if self.plan and self.plan.endpoint else None,
-            "endpoints": list(self.plan.endpoints) if self.plan else [],
-            "ran": [{"id": each.id, "seconds": round(each.seconds, 1), "ok": each.ok} for each in self.ran.values()],
-        }
-        if self.verdict:
-            document["verdict"] = self.verdict.model_dump(mode="json")
-            document["verdicts"] = [each.model_dump(mode="json") for each in self.verdicts]
-        if self.problem:
-            document["problem"] = self.problem.__dict__
-        return document
 
 
 class Session:
     """The stages, one method each. Use `open_session`."""
 
     def __init__(
-        self, options: HostOptions, catalog: catalogs.Catalog, runner: Runner, display: Display, keeps_record: bool
+        self, options: HostOptions, catalog: catalogs.Catalog, runner: Runner, display: Display, observer: Observer
     ) -> None:
         self.options, self.catalog, self.runner, self.display = options, catalog, runner, display
-        self.record, self.keeps_record = runner.record, keeps_record
+        self.record, self.observer = runner.record, observer
+        self.selected = observer.inventory.hosts
         self.hosts: dict[str, HostState] = {}
 
     # observe
 
-    def observe(self, hosts: list[str], extra: dict[str, Any] | None = None) -> None:
-        """Read all hosts; what cannot be read has its problem in its state."""
+    def observe(
+        self,
+        hosts: list[str] | None = None,
+        extra: dict[str, Any] | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        """Read these hosts, else all that were selected; what cannot be read has its problem in its state.
+
+        `meanwhile` is done while all of them are being waited for.
+        """
+        hosts = self.selected if hosts is None else hosts
         self.hosts = {host: HostState(host) for host in hosts}
-        words = self.runner.line("observe.yml", self._variables(extra or {}))
         with self.display.stage("observe", hosts):
-            self.runner.run(words, self._observed)
+            self.observer.observe(hosts, self._variables(extra or {}), self._looked, self._observed, meanwhile)
         self._require_options()
         for state in self.hosts.values():
             if state.observation is None and state.problem is None and state.plan is None:
                 state.status = "failed"
                 state.problem = Problem("observe", "", "Ansible ended without an observation", self._log_end())
         self._require_settings()
+
+    def _looked(self, host: str, observation: Observation, settings: Settings) -> None:
+        self.hosts[host].observation, self.hosts[host].settings = observation, settings
 
     def _observed(self, event: Event) -> None:
         self.display.event(event)
@@ -146,8 +73,11 @@ class Session:
         if event.failed:
             self._failed(state, event)
         elif event.deployer and "observation" in event.deployer:
-            state.observation = Observation.model_validate(event.deployer["observation"])
-            state.settings = Settings.model_validate(event.deployer["settings"])
+            self._looked(
+                event.host,
+                Observation.model_validate(event.deployer["observation"]),
+                Settings.model_validate(event.deployer["settings"]),
+            )
 
     def _require_options(self) -> None:
         """Words after `--` that Ansible does not know are the user's to correct."""
@@ -365,6 +295,7 @@ def _verify(asked: tuple[HostState, str]) -> verify.Verdict:
 @contextmanager
 def open_session(options: HostOptions, keep_record: bool) -> Iterator[Session]:
     """Check options, catalog and inventory, open a record, yield a session; a mere look leaves no record."""
+    hosts = inventory.read(options.inventory, options.limit)
     catalog = catalogs.load(catalogs.overlay_directories(options.inventory, options.catalog))
     if options.model is not None:
         catalog.require_deployable(catalog.model(options.model))
@@ -385,7 +316,8 @@ def open_session(options: HostOptions, keep_record: bool) -> Iterator[Session]:
         )
         record = open_record(options.verb)
         runner = Runner(ansible, record, shlex.join(["deployer", *sys.argv[1:2]]))
-        session = Session(options, catalog, runner, Display(options.as_json), keep_record)
+        display = Display(options.as_json)
+        session = Session(options, catalog, runner, display, Observer(runner, display, hosts, keep_record))
         begin = time.time()
         outcome = "internal error"
         try:
@@ -417,15 +349,10 @@ def _close(record: Record, runner: Runner, options: HostOptions, begin: float, o
     )
 
 
-def select_hosts(options: HostOptions) -> list[str]:
-    """The hosts of the inventory within --limit."""
-    return inventory.hosts(options.inventory, options.limit)
-
-
-def one_host(hosts: list[str], wanted: str) -> None:
+def one_host(session: Session, wanted: str) -> None:
     """Refuse a host argument that the inventory does not have."""
-    if wanted not in hosts:
-        raise InventoryError(f"no host {wanted!r} in the inventory", f"it has {', '.join(hosts[:8])}")
+    if wanted not in session.selected:
+        raise InventoryError(f"no host {wanted!r} in the inventory", f"it has {', '.join(session.selected[:8])}")
 
 
 def require_model(options: HostOptions) -> None:

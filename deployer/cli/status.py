@@ -10,12 +10,14 @@ from rich.text import Text
 
 from deployer import verify
 from deployer.cli import report
-from deployer.cli.console import duration, print_json, result_console
+from deployer.cli.console import print_json, result_console
 from deployer.cli.options import HostCommand, HostOptions, host_options
 from deployer.cli.parallel import in_parallel
-from deployer.cli.session import HostState, open_session, select_hosts
+from deployer.cli.session import open_session
+from deployer.cli.state import HostState
 from deployer.errors import ExitStatus, worst
 from deployer.observe.observation import DeploymentState, Observation
+from deployer.units import duration
 
 Served = list[str] | str
 
@@ -31,9 +33,8 @@ def command(options: HostOptions) -> int:
     deployer status -i cluster.ini
     deployer status -i cluster.ini --deployment qwen --json
     """
-    hosts = select_hosts(options)
     with open_session(options, keep_record=False) as session:
-        session.observe(hosts)
+        session.observe()
         found = [(state, each) for state in session.hosts.values() for each in _deployments(state, options)]
         served = in_parallel(_ask, [each for _, each in found])
         answers = {(state.host, each.name): names for (state, each), names in zip(found, served, strict=True)}

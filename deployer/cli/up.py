@@ -7,11 +7,13 @@ import sys
 
 import click
 
+from deployer import verify
 from deployer.cli import report
 from deployer.cli.confirm import confirm
 from deployer.cli.console import print_json, progress_console
 from deployer.cli.options import HostCommand, HostOptions, host_options
-from deployer.cli.session import HostState, Session, open_session, require_model, select_hosts
+from deployer.cli.session import Session, open_session, require_model
+from deployer.cli.state import HostState
 from deployer.errors import ExitStatus
 
 
@@ -31,15 +33,14 @@ def command(options: HostOptions, yes: bool, reboot: bool) -> int:
     deployer up -i cluster.ini -m qwen2.5-14b --limit rack3 -- --forks 20
     """
     require_model(options)
-    hosts = select_hosts(options)
     with open_session(options, keep_record=True) as session:
-        return bring_up(session, hosts, yes, {}, reboot)
+        return bring_up(session, yes, {}, reboot)
 
 
-def bring_up(session: Session, hosts: list[str], yes: bool, extra: dict[str, str], reboot: bool = False) -> int:
+def bring_up(session: Session, yes: bool, extra: dict[str, str], reboot: bool = False) -> int:
     """All four stages; shared with `restart`."""
     options = session.options
-    session.observe(hosts, extra)
+    session.observe(extra=extra, meanwhile=None if options.check else verify.prepare)
     session.require_unlocked()
     session.plan(session.plan_up)
     session.record.write(

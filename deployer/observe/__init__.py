@@ -1,9 +1,32 @@
 """Reads what hosts are like: the probe that runs on them, and the parsers that run here."""
 
+from deployer.observe.interpret import interpret
 from deployer.observe.observation import Lock, Observation
 from deployer.observe.parse import parse
 from deployer.observe.request import build
 from deployer.observe.settings import Settings
-from deployer.observe.transport import ProbeError, ProbeRefusedError, pack, unpack
+from deployer.observe.transport import (
+    MAX_ANSWER,
+    NoAnswerError,
+    ProbeError,
+    ProbeRefusedError,
+    described,
+    pack,
+    unpack,
+)
 
-__all__ = ["Lock", "Observation", "ProbeError", "ProbeRefusedError", "Settings", "build", "pack", "parse", "unpack"]
+__all__ = [
+    "MAX_ANSWER",
+    "Lock",
+    "NoAnswerError",
+    "Observation",
+    "ProbeError",
+    "ProbeRefusedError",
+    "Settings",
+    "build",
+    "described",
+    "interpret",
+    "pack",
+    "parse",
+    "unpack",
+]

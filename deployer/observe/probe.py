@@ -20,8 +20,7 @@ import struct
 import subprocess
 import sys
 from typing import Any, Callable, Dict, List, Optional
-from urllib import error as urllib_error
-from urllib import request as urllib_request
+from urllib.parse import urlsplit
 
 BEGIN = "<<<deployer-observation "
 END = " deployer-observation>>>"
@@ -241,16 +240,18 @@ def listeners(ports: List[int], known: Dict[int, Dict[str, Any]]) -> List[Dict[s
 
 def http_status(url: str) -> Dict[str, Any]:
     """GET a URL of this host, past any proxy; asked twice, so that one slow answer is no verdict."""
-    opener = urllib_request.build_opener(urllib_request.ProxyHandler({}))
     answer: Dict[str, Any] = {}
     for _ in range(2):
         try:
-            with opener.open(url, timeout=HTTP_TIMEOUT_S) as response:
-                return {"status": response.status}
-        except urllib_error.HTTPError as error:
-            return {"status": error.code}
-        except (OSError, ValueError) as error:
-            answer = {"error": str(getattr(error, "reason", error))}
+            parts = urlsplit(url)
+            connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=HTTP_TIMEOUT_S)
+            try:
+                connection.request("GET", parts.path or "/")
+                return {"status": connection.getresponse().status}
+            finally:
+                connection.close()
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            answer = {"error": str(error) or type(error).__name__}
             if "refused" in answer["error"]:
                 break
     return answer

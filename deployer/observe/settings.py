@@ -45,6 +45,7 @@ class Settings(BaseModel):
     tensor_parallel: int = Field(default=0, ge=0, le=64)
     replicas: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = 1
     restart: bool = False
+    observe_timeout_s: int = Field(default=120, ge=1, le=3600)
     log_bytes: int = Field(default=0, ge=0, le=4_000_000)
     connection: str = "ssh"
     address: str = ""

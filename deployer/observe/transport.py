@@ -6,6 +6,7 @@ One command is all that an Ansible connection must be able to run: no file is co
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import shlex
 import zlib
@@ -39,6 +40,10 @@ class ProbeError(DeployerError):
     """A host was reached, but the probe did not answer as it should."""
 
 
+class NoAnswerError(ProbeError):
+    """What came back holds no answer at all: the probe was never run, or it died."""
+
+
 class ProbeRefusedError(ProbeError):
     """A host was reached, and lacks what even looking at it needs."""
 
@@ -47,6 +52,17 @@ class ProbeRefusedError(ProbeError):
     def __init__(self, check: str, found: str, wanted: str, remedy: str) -> None:
         super().__init__(f"{check}: found {found}, wanted {wanted}", remedy)
         self.refusal = {"check": check, "found": found, "wanted": wanted, "remedy": remedy}
+
+
+def described(error: DeployerError) -> dict[str, Any]:
+    """An error as a mapping, so that it can travel in a task's result."""
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "remedy": error.remedy,
+        "exit_status": int(error.exit_status),
+        "refusal": error.refusal if isinstance(error, ProbeRefusedError) else None,
+    }
 
 
 def too_old(version: str, executable: str) -> ProbeRefusedError:
@@ -61,10 +77,9 @@ def too_old(version: str, executable: str) -> ProbeRefusedError:
 
 def pack(request: dict[str, Any], interpreter: str = "", program: str = "probe") -> str:
     """The shell command that runs `probe.py` or `locker.py` with this request, on the interpreter given or found."""
-    source = resources.files("deployer.observe").joinpath(f"{program}.py").read_text(encoding="utf-8")
     script = _BOOTSTRAP.format(
         request=_squeeze(json.dumps(request)),
-        source=_squeeze(source),
+        source=_source(program),
         minimum=MIN_PYTHON,
         begin=probe.BEGIN,
         end=probe.END,
@@ -77,6 +92,11 @@ def pack(request: dict[str, Any], interpreter: str = "", program: str = "probe")
     )
 
 
+@functools.cache
+def _source(program: str) -> str:
+    return _squeeze(resources.files("deployer.observe").joinpath(f"{program}.py").read_text(encoding="utf-8"))
+
+
 def unpack(rc: int, stdout: str, stderr: str) -> dict[str, Any]:
     """The readings in a probe's output, or an error that says what came instead."""
     if len(stdout) > MAX_ANSWER:
@@ -87,7 +107,7 @@ def unpack(rc: int, stdout: str, stderr: str) -> dict[str, Any]:
         if rc == 127 and "no Python" in stderr:
             raise ProbeRefusedError("python", "none", WANTED_PYTHON, "install one, or set ansible_python_interpreter")
         last = (stderr.strip() or stdout.strip() or "no output").splitlines()[-1]
-        raise ProbeError(f"the probe ended with status {rc}: {last[:300]}")
+        raise NoAnswerError(f"the probe ended with status {rc}: {last[:300]}")
     try:
         raw = json.loads(body)
     except ValueError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from deployer.observe.observation import WeightsState
 from deployer.observe.request import verified_stamp, weights_dir
 from deployer.plan.draft import Draft
-from deployer.plan.preflight import gb
 from deployer.plan.types import WeightsSpec
+from deployer.units import gb
 
 DOWNLOAD_BYTES_PER_S = 20_000_000
 CHECKSUM_BYTES_PER_S = 300_000_000

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from deployer.observe.observation import AcceleratorState, Chip, Observation
 from deployer.plan.draft import Draft
-from deployer.plan.preflight import gb
+from deployer.units import gb
 
 HEALTHY = ("OK",)
 MIB = 2**20

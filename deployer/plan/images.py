@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from deployer.observe.observation import Docker, Package
 from deployer.plan.draft import Draft
-from deployer.plan.preflight import gb
 from deployer.plan.types import ImageSpec
+from deployer.units import gb
 
 # The distribution's own package of the engine.
 DOCKER_PACKAGES = {"dnf": ("docker",), "apt": ("docker.io",)}

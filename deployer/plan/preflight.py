@@ -9,15 +9,11 @@ from deployer.observe.observation import Observation, Python
 from deployer.observe.settings import Settings
 from deployer.plan.draft import Draft
 from deployer.plan.types import Refusal, ServingSpec
+from deployer.units import gb
 
 RAM_FACTOR = 1.3  # S3-R05
 ROOT_BYTES = 100_000_000
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-def gb(size: float) -> str:
-    """Bytes for people, in the decimal units that vendors' documents use."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
 def pair(catalog: Catalog, model: Model, settings: Settings, observation: Observation) -> Iterator[Refusal]:

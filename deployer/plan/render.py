@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -219,7 +220,9 @@ def _unit_quote(value: object) -> str:
     return f'"{text}"'
 
 
-def _files(templates: Templates, context: Mapping[str, object], spec: str) -> dict[str, str]:
+@functools.cache
+def _template(text: str) -> jinja2.Template:
+    """Compiled once, however many hosts there are."""
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -229,13 +232,13 @@ def _files(templates: Templates, context: Mapping[str, object], spec: str) -> di
     )
     environment.filters["sh"] = lambda value: shlex.quote(str(value))
     environment.filters["unit"] = _unit_quote
+    return environment.from_string(text)
+
+
+def _files(templates: Templates, context: Mapping[str, object], spec: str) -> dict[str, str]:
     wanted = {
         "serve.env.j2": context["env_file"],
         "container.sh.j2" if context["container"] else "serve.sh.j2": context["script"],
         "deployer.service.j2": context["unit"],
     }
-    return {
-        str(path): environment.from_string(templates[name]).render(context, spec=spec)
-        for name, path in wanted.items()
-        if path
-    }
+    return {str(path): _template(templates[name]).render(context, spec=spec) for name, path in wanted.items() if path}

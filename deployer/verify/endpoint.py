@@ -6,8 +6,9 @@ costs half a second.
 
 from __future__ import annotations
 
+import functools
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,14 +40,19 @@ class WrongAnswerError(Exception):
     """The endpoint answered, but not what it should."""
 
 
+def prepare() -> None:
+    """Import the client, so that it is there when it is needed."""
+    _transport()
+
+
 def verify_endpoint(endpoint: str, model: str) -> Verdict:
     """Ask for models, a completion and a chat completion at temperature 0."""
     begin = time.monotonic()
     try:
-        with _client(endpoint, REQUEST_TIMEOUT_S) as client:
-            _require_model(client, model)
-            completion, tokens = _completion(client, model)
-            chat, more = _chat(client, model)
+        client = _client(endpoint, REQUEST_TIMEOUT_S)
+        _require_model(client, model)
+        completion, tokens = _completion(client, model)
+        chat, more = _chat(client, model)
     except WrongAnswerError as error:
         return Verdict(ok=False, endpoint=endpoint, model=model, problem=f"{endpoint}: {error}")
     except Exception as error:
@@ -67,18 +73,24 @@ def verify_endpoint(endpoint: str, model: str) -> Verdict:
 def list_models(endpoint: str) -> list[str] | str:
     """The names that an endpoint serves, or why it does not say; the cheap verify of `deployer status`."""
     try:
-        with _client(endpoint, LIST_TIMEOUT_S) as client:
-            return [str(each.id) for each in client.models.list().data]
+        return [str(each.id) for each in _client(endpoint, LIST_TIMEOUT_S).models.list().data]
     except Exception as error:
         return _cause(error)
 
 
-def _client(endpoint: str, timeout_s: float) -> OpenAI:
-    from openai import DefaultHttpxClient, OpenAI
+@functools.cache
+def _transport() -> Any:
+    """One for all endpoints: each would read the certificates of the system anew, which takes longer than asking."""
+    from openai import DefaultHttpxClient
 
     # trust_env=False: a proxy of the operator's shell does not stand between control node and host.
-    http = DefaultHttpxClient(trust_env=False, timeout=timeout_s)
-    return OpenAI(base_url=endpoint, api_key="none", max_retries=0, timeout=timeout_s, http_client=http)
+    return DefaultHttpxClient(trust_env=False)
+
+
+def _client(endpoint: str, timeout_s: float) -> OpenAI:
+    from openai import OpenAI
+
+    return OpenAI(base_url=endpoint, api_key="none", max_retries=0, timeout=timeout_s, http_client=_transport())
 
 
 def _require_model(client: OpenAI, model: str) -> None:

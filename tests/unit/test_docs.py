@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -157,3 +158,37 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def known_packages() -> dict[str, set[str]]:
+    """Package → the packages that it may import, as docs/architecture.md has them."""
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| (.+) \|$", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    return {name: set(re.findall(r"`(\w+)`", imports)) for name, imports in rows if (ROOT / "deployer" / name).is_dir()}
+
+
+def imported(package: str) -> set[str]:
+    """The packages of this project that a package's modules import, anywhere in them."""
+    found = set()
+    for path in (ROOT / "deployer" / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names = [
+                    f"{node.module}.{each.name}" if node.module == "deployer" else str(node.module)
+                    for each in node.names
+                ]
+            elif isinstance(node, ast.Import):
+                names = [each.name for each in node.names]
+            else:
+                continue
+            found |= {name.split(".")[1] for name in names if name.startswith("deployer.")}
+    return found - {"errors", "paths", "units", "__version__", package}
+
+
+def test_every_package_is_in_the_table() -> None:
+    assert set(known_packages()) == {path.parent.name for path in (ROOT / "deployer").glob("*/__init__.py")}
+
+
+@pytest.mark.parametrize("package", sorted(known_packages()))
+def test_packages_import_what_the_table_says_and_no_more(package: str) -> None:
+    allowed = known_packages()[package] - {"errors", "paths"}
+    assert imported(package) <= allowed

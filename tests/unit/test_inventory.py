@@ -40,14 +40,14 @@ def test_wrong_inventory_is_one_clear_line(name: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / file).write_text(text)
     with pytest.raises(InventoryError) as caught:
-        inventory.hosts(str(tmp_path / file), None)
+        inventory.read(str(tmp_path / file), None)
     assert said in caught.value.message
     assert "\n" not in caught.value.message
 
 
 def test_same_host_in_two_groups_with_one_address_is_fine(tmp_path: Path) -> None:
     (tmp_path / "h.ini").write_text("[a]\nx ansible_host=1.1.1.1\n[b]\nx ansible_host=1.1.1.1\n[c]\nx\n")
-    assert inventory.hosts(str(tmp_path / "h.ini"), None) == ["x"]
+    assert inventory.read(str(tmp_path / "h.ini"), None).hosts == ["x"]
 
 
 LIMITS: dict[str | None, list[str]] = {
@@ -62,7 +62,7 @@ LIMITS: dict[str | None, list[str]] = {
 @pytest.mark.parametrize("limit", LIMITS)
 def test_limit(limit: str | None, tmp_path: Path) -> None:
     (tmp_path / "h.ini").write_text(GOOD)
-    assert inventory.hosts(str(tmp_path / "h.ini"), limit) == LIMITS[limit]
+    assert inventory.read(str(tmp_path / "h.ini"), limit).hosts == LIMITS[limit]
 
 
 @pytest.mark.parametrize(
@@ -71,11 +71,11 @@ def test_limit(limit: str | None, tmp_path: Path) -> None:
 def test_limit_never_means_the_whole_fleet_by_mistake(limit: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "h.ini").write_text(GOOD)
     with pytest.raises(InventoryError, match=said):
-        inventory.hosts(str(tmp_path / "h.ini"), limit)
+        inventory.read(str(tmp_path / "h.ini"), limit)
 
 
 def test_list_of_hosts_and_directories(tmp_path: Path) -> None:
-    assert inventory.hosts("localhost,", None) == ["localhost"]
+    assert inventory.read("localhost,", None).hosts == ["localhost"]
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "hosts.ini").write_text(GOOD)
-    assert inventory.hosts(str(tmp_path / "site"), None) == ["x", "y", "z"]
+    assert inventory.read(str(tmp_path / "site"), None).hosts == ["x", "y", "z"]

@@ -8,8 +8,9 @@ from ansible.plugins.action import ActionBase
 
 from deployer import observe
 from deployer.errors import DeployerError
-from deployer.observe import holder, packages, settings
+from deployer.observe import settings
 from deployer.plugins import adapter
+from deployer.reach import call
 
 
 class ActionModule(ActionBase):
@@ -25,12 +26,14 @@ class ActionModule(ActionBase):
         try:
             wanted = settings.parse(host, self._task.args["settings"])
             catalog = adapter.load_catalog(wanted.catalog, variables)
-            raw = adapter.run_program(self, variables, observe.build(catalog, wanted), "probe")
-            offline = wanted.packages_dir
-            observation = observe.parse(
-                host, raw, catalog, wanted, holder.alive,
-                lambda accelerator: packages.read(host, offline, accelerator) if offline else None,
-            )  # fmt: skip
+            request = observe.build(catalog, wanted)
+            if call.collector():
+                # The answer is awaited elsewhere, together with those of all other hosts.
+                command = adapter.packed(variables, request, "probe")
+                call.collect(self, command, adapter.becomes(self), catalog, wanted, host)
+                return result
+            raw = adapter.run_program(self, variables, request, "probe")
+            observation = observe.interpret(host, raw, catalog, wanted)
         except DeployerError as error:
             return result | adapter.failure(error)
         facts = {"observation": observation.model_dump(mode="json"), "settings": wanted.model_dump(mode="json")}

@@ -1,0 +1,21 @@
+"""From a host's raw answer to its observation, with what only the control node knows beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from deployer.catalog import Accelerator, Catalog
+from deployer.observe import holder, packages
+from deployer.observe.observation import Observation, Package
+from deployer.observe.parse import parse
+from deployer.observe.settings import Settings
+
+
+def interpret(host: str, raw: Mapping[str, Any], catalog: Catalog, settings: Settings) -> Observation:
+    """Parse the answer; who holds the lock and which packages there are is seen here, not there."""
+
+    def offline(accelerator: Accelerator) -> tuple[Package, ...] | None:
+        return packages.read(host, settings.packages_dir, accelerator) if settings.packages_dir else None
+
+    return parse(host, raw, catalog, settings, holder.alive, offline)

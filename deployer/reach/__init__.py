@@ -1,0 +1,9 @@
+"""Looks at many hosts in this process: Ansible's own variables and connections, without a fork per host and task.
+
+What cannot be told for certain this way is left to Ansible's normal path, for those hosts alone.
+"""
+
+from deployer.reach.controller import Controller, NotHereError, quiet
+from deployer.reach.fleet import SLOTS, Failed, Looked, Silent, look
+
+__all__ = ["SLOTS", "Controller", "Failed", "Looked", "NotHereError", "Silent", "look", "quiet"]

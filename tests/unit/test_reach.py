@@ -1,0 +1,296 @@
+"""Looking at hosts in this process: the inventory's connection counts, and whatever is unusual is left to Ansible.
+
+`ssh` is a program that notes its arguments and runs the command on this machine, so that Ansible's own plugin composes
+the line and the real probe answers.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployer import paths, reach
+from deployer.apply import inventory
+from deployer.errors import UsageError
+from deployer.reach import call, channel, fleet
+
+SSH = r"""#!/bin/bash
+printf '%s\n' "$@" > "$LAB/arguments"
+echo run >> "$LAB/runs"
+[ ! -e "$LAB/before" ] || . "$LAB/before"
+exec /bin/sh -c "${@: -1}"
+"""
+SUDO = r"""#!/bin/bash
+printf '%s\n' "$@" > "$LAB/sudo-arguments"
+while [ $# -gt 1 ]; do
+  case $1 in
+    -S) asks=yes ;;
+    -p) printf '%s' "$2" >&2; shift ;;
+  esac
+  shift
+done
+if [ "${asks-}" ]; then
+  read -r password
+  [ "$password" = right ] || { echo 'sudo: 1 incorrect password attempt' >&2; exit 1; }
+fi
+exec /bin/sh -c "$1"
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the two programs; a file `before` there is run by ssh first."""
+    for name, text in (("ssh", SSH), ("sudo", SUDO)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("LAB", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+Looks = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def looks(lab: Path) -> Looks:
+    """Look at the hosts of an inventory text, with these words on Ansible's line."""
+
+    def look(text: str, *words: str) -> list[Any]:
+        path = lab / "hosts.ini"
+        path.write_text(text)
+        read = inventory.read(str(path), None)
+        line = ["ansible-playbook", str(paths.PLAYBOOKS / "observe.yml"), "-i", str(path), "-e", "model=tiny-qwen2"]
+        log = io.StringIO()
+        with reach.quiet(log):
+            controller = reach.Controller([*line, *words], read.hosts, read.manager, read.loader)
+            return [each for each in reach.look(read.hosts, controller.call) if not isinstance(each, reach.Silent)]
+
+    return look
+
+
+def host(**variables: object) -> str:
+    """One host, with `ansible_` variables; ssh is the lab's."""
+    words = " ".join(f"ansible_{name}='{value}'" for name, value in variables.items())
+    return f"x accelerator=cpu {words}\n"
+
+
+CONNECTIONS: dict[str, tuple[dict[str, object], list[str]]] = {
+    # name: variables, what ssh must be told
+    "address": ({"host": "10.1.2.3"}, ["10.1.2.3"]),
+    "port": ({"host": "10.1.2.3", "port": 2222}, ["Port=2222"]),
+    "user": ({"user": "ops"}, ['User="ops"']),
+    "key": ({"ssh_private_key_file": "/keys/ops"}, ['IdentityFile="/keys/ops"']),
+    "common arguments": ({"ssh_common_args": "-o UserKnownHostsFile=/k"}, ["UserKnownHostsFile=/k"]),
+    "extra arguments": ({"ssh_extra_args": "-4"}, ["-4"]),
+    "jump host": ({"ssh_common_args": "-J ops@gate:22"}, ["-J", "ops@gate:22"]),
+    "proxy command": ({"ssh_common_args": '-o ProxyCommand="ssh -W %h:%p gate"'}, ["ProxyCommand=ssh -W %h:%p gate"]),
+    "own arguments": ({"ssh_args": "-o Compression=no"}, ["Compression=no"]),
+    "host keys unchecked": ({"ssh_host_key_checking": "false"}, ["StrictHostKeyChecking=no"]),
+    "time limit": ({"ssh_timeout": 3}, ["ConnectTimeout=3"]),
+}
+
+
+@pytest.mark.parametrize("name", CONNECTIONS)
+def test_connection_of_the_inventory_is_honoured(name: str, lab: Path, looks: Looks) -> None:
+    variables, told = CONNECTIONS[name]
+    (looked,) = looks(host(**variables))
+    assert isinstance(looked, reach.Looked), looked
+    assert looked.observation.accelerator == "cpu"
+    arguments = (lab / "arguments").read_text().splitlines()
+    for word in told:
+        assert word in arguments
+
+
+def test_connection_is_kept_for_the_steps_where_ansible_keeps_it(lab: Path, looks: Looks) -> None:
+    looks(host(host="10.1.2.3", port=22, user="ops"))
+    arguments = (lab / "arguments").read_text().splitlines()
+    from ansible.plugins.connection.ssh import Connection
+
+    name = Connection._create_control_path("10.1.2.3", 22, "ops").rpartition("/")[2]
+    assert any(word.startswith("ControlPath=") and name in word for word in arguments)
+    assert "ControlMaster=auto" in arguments
+
+
+def test_variables_of_groups_and_of_the_line_count(lab: Path, looks: Looks) -> None:
+    (lab / "group_vars").mkdir()
+    (lab / "group_vars" / "all.yml").write_text('deployer_port: 8100\ndeployer_deployment: \'{{ "a" ~ "b" }}\'\n')
+    (looked,) = looks(host(), "-e", "deployer_port=8200")
+    assert (looked.settings.port, looked.settings.deployment, looked.settings.model) == (8200, "ab", "tiny-qwen2")
+
+
+@pytest.mark.parametrize("local", ["ansible_connection=local", "ansible_connection=ansible.builtin.local"])
+def test_local_connection(local: str, lab: Path, looks: Looks) -> None:
+    (looked,) = looks(f"x {local}\n")
+    assert isinstance(looked, reach.Looked), looked
+    assert looked.settings.is_local
+    assert not (lab / "runs").exists()
+
+
+@pytest.mark.parametrize("connection", ["", "ansible_connection=local"])
+def test_become_with_a_password(connection: str, lab: Path, looks: Looks) -> None:
+    (looked,) = looks(host(become="true", become_user="daemon", become_password="right").strip() + f" {connection}\n")
+    assert isinstance(looked, reach.Looked), looked
+    assert "right" not in (lab / "sudo-arguments").read_text()
+
+
+def test_become_with_the_password_of_a_file(lab: Path, looks: Looks) -> None:
+    (lab / "secret").write_text("right\n")
+    (looked,) = looks(host(become="true"), "--become-password-file", str(lab / "secret"))
+    assert isinstance(looked, reach.Looked), looked
+
+
+def test_become_without_a_password(lab: Path, looks: Looks) -> None:
+    (lab / "sudo").unlink()
+    (lab / "sudo").write_text('#!/bin/sh\nfor last; do :; done\nexec /bin/sh -c "$last"\n')
+    (lab / "sudo").chmod(0o755)
+    (looked,) = looks(host(become="true"))
+    assert isinstance(looked, reach.Looked), looked
+
+
+UNSURE: dict[str, tuple[dict[str, object], str, str]] = {
+    # name: variables, what ssh does first, what is noted
+    "wrong sudo password": ({"become": "true", "become_password": "wrong"}, "", "incorrect password"),
+    "no answer at all": ({}, "exit 0", "no output"),
+    "a shell that is none": ({}, "echo This account is currently not available.; exit 1", "not available"),
+    "door closed on too many": ({}, "echo Connection closed by 10.0.0.1 port 22 >&2; exit 255", "Connection closed"),
+    "too much": ({}, "yes", "more than"),
+    "undefined variable": ({"user": "{{ nobody }}"}, "", "nobody"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNSURE)
+def test_whatever_is_unusual_is_left_to_the_normal_path(
+    name: str, lab: Path, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables, before, noted = UNSURE[name]
+    (lab / "before").write_text(before)
+    monkeypatch.setattr(channel, "MAX_ANSWER", 1_000_000)
+    (failed,) = looks(host(**variables))
+    assert isinstance(failed, reach.Failed), failed
+    assert failed.status == "unsure"
+    assert noted in failed.message
+
+
+def test_host_that_is_down_has_ansible_s_words(lab: Path, looks: Looks) -> None:
+    (lab / "before").write_text("echo 'ssh: connect to host x port 22: No route to host' >&2; exit 255")
+    (failed,) = looks(host())
+    assert failed.status == "unreachable"
+    assert failed.message == "Failed to connect to the host via ssh: ssh: connect to host x port 22: No route to host"
+
+
+def test_wrong_setting_is_told_and_not_tried_again(lab: Path, looks: Looks) -> None:
+    (failed,) = looks(f"{host().strip()} deployer_port=99999\n")
+    assert failed.status == "failed"
+    assert "deployer_port" in failed.details["message"]
+    assert not (lab / "runs").exists()
+
+
+def test_host_that_hangs_delays_nobody_and_leaves_nothing(lab: Path, looks: Looks) -> None:
+    (lab / "before").write_text('case "$*" in *10.0.0.9*) echo $$ > "$LAB/pid"; sleep 1000 & wait;; esac')
+    text = "".join(f"h{n} ansible_host=10.0.0.{n} accelerator=cpu\n" for n in (9, 1, 2))
+    found = looks(text, "-e", "deployer_observe_timeout_s=4")
+    assert [type(each) for each in found] == [reach.Looked, reach.Looked, reach.Failed]
+    assert (found[2].host, found[2].status) == ("h9", "unreachable")
+    assert found[2].message.startswith("no answer within 4 s")
+    assert not Path(f"/proc/{(lab / 'pid').read_text().strip()}").exists()
+
+
+def test_ssh_that_stays_open_for_later_steps_is_not_waited_for(lab: Path, looks: Looks) -> None:
+    # As ControlPersist does: a child keeps stderr when ssh itself has ended.
+    (lab / "before").write_text('setsid sleep 60 > /dev/null < /dev/null & echo $! > "$LAB/kept"')
+    begin = time.monotonic()
+    (looked,) = looks(host())
+    assert isinstance(looked, reach.Looked), looked
+    assert time.monotonic() - begin < 50
+    os.kill(int((lab / "kept").read_text()), 15)
+
+
+def test_wrong_word_after_the_dashes(looks: Looks) -> None:
+    with pytest.raises(UsageError, match="unrecognized arguments: --nonsense"):
+        looks(host(), "--nonsense")
+
+
+@pytest.mark.parametrize("words", [["-k"], ["-K"], ["-vvv"]])
+def test_questions_and_logs_are_ansible_s(words: list[str], looks: Looks) -> None:
+    with pytest.raises(reach.NotHereError):
+        looks(host(), *words)
+
+
+def test_vaulted_variable(lab: Path, looks: Looks) -> None:
+    from ansible.parsing.vault import VaultLib, VaultSecret
+
+    (lab / "vault").write_text("key\n")
+    text = VaultLib([("default", VaultSecret(b"key"))]).encrypt("8123").decode()
+    (lab / "group_vars").mkdir()
+    (lab / "group_vars" / "all.yml").write_text(
+        "deployer_port: !vault |\n" + "".join(f"  {line}\n" for line in text.splitlines())
+    )
+    (looked,) = looks(host(), "--vault-id", str(lab / "vault"))
+    assert looked.settings.port == 8123
+
+
+class Stub:
+    """Ansible's connection, as far as the channel looks at it."""
+
+    _load_name = "stub"
+    become = None
+
+    def __init__(self, answer: Callable[[], tuple[int, bytes, bytes]]) -> None:
+        self.exec_command = lambda *_, **__: answer()
+
+
+def test_every_host_gets_one_answer_whatever_its_plugin_raises() -> None:
+    from ansible.errors import AnsibleConnectionFailure
+
+    from deployer import catalog, observe
+
+    def raises(error: Exception) -> Callable[[], tuple[int, bytes, bytes]]:
+        def answer() -> tuple[int, bytes, bytes]:
+            raise error
+
+        return answer
+
+    answers: dict[str, Callable[[], tuple[int, bytes, bytes]]] = {
+        "down": raises(AnsibleConnectionFailure("down")),
+        "odd": raises(RuntimeError("odd")),
+        "noise": lambda: (0, b"\xff\xfe", b""),
+        "lies": lambda: (0, b"<<<deployer-observation {} deployer-observation>>>", b""),
+    }
+    known = catalog.load()
+
+    def prepare(name: str) -> call.Call:
+        return call.Call(name, Stub(answers[name]), "true", False, known, observe.Settings())
+
+    found = {each.host: each.status for each in fleet.look(list(answers), prepare) if isinstance(each, reach.Failed)}
+    assert found == {"down": "unreachable", "odd": "unsure", "noise": "unsure", "lies": "failed"}
+
+
+def test_no_more_hosts_at_a_time_than_asked() -> None:
+    from deployer import catalog, observe
+
+    known, now, most = catalog.load(), set[str](), []
+
+    def prepare(name: str) -> call.Call:
+        def answer() -> tuple[int, bytes, bytes]:
+            now.add(name)
+            most.append(len(now))
+            now.discard(name)
+            return 1, b"", b""
+
+        return call.Call(name, Stub(answer), "true", False, known, observe.Settings())
+
+    names = [str(number) for number in range(50)]
+    assert len(list(fleet.look(names, prepare, slots=1))) == len(names)
+    assert max(most) == 1
+
+
+def test_record_of_a_look_is_one_json_line(looks: Looks) -> None:
+    (looked,) = looks(host())
+    assert json.loads(looked.observation.model_dump_json())["host"] == "x"
