@@ -5,6 +5,7 @@ No large file is read as a whole here: names, sizes, an archive's own list of it
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import tarfile
@@ -60,7 +61,9 @@ def _package(path: Path, accelerator: Accelerator, sums: dict[str, str]) -> Pack
         "sha256": sums.get(path.name, ""),
     }
     if path.name.lower().endswith(ARCHIVES):
-        return _archive(path, facts)
+        found = path.stat()
+        archive = _archive(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+        return None if archive is None else Package(kind="image", **archive, **facts)
     driver = accelerator.driver
     for kind, pattern in (("driver", driver.driver_package), ("firmware", driver.firmware_package)) if driver else ():
         match = re.match(pattern, path.name)
@@ -76,26 +79,28 @@ def _package(path: Path, accelerator: Accelerator, sums: dict[str, str]) -> Pack
     return None
 
 
-def _archive(path: Path, facts: dict[str, Any]) -> Package | None:
-    """An archive of `docker save`: its image's id and names stand in its manifest."""
+@functools.lru_cache(maxsize=64)
+def _archive(path: Path, identity: tuple[int, ...]) -> dict[str, Any] | None:  # noqa: ARG001
+    """An archive of `docker save`: its image's id and names stand in its manifest. None where it is none.
+
+    A compressed one of 30 GB is unpacked to find them: once for the file of that `identity`, not for each host.
+    """
     try:
         with tarfile.open(path) as archive:
             manifest = _json(archive, "manifest.json")
             config_name = str(manifest[0]["Config"])
             config = _json(archive, config_name)
             digest = re.search(r"([0-9a-f]{64})", config_name)
-            return Package(
-                kind="image",
-                image_id=f"sha256:{digest[1]}" if digest else "",
-                tags=tuple(str(tag) for tag in manifest[0].get("RepoTags") or ()),
-                architecture=_architecture(str(config.get("architecture", ""))),
-                **facts,
-            )
+            return {
+                "image_id": f"sha256:{digest[1]}" if digest else "",
+                "tags": tuple(str(tag) for tag in manifest[0].get("RepoTags") or ()),
+                "architecture": _architecture(str(config.get("architecture", ""))),
+            }
     except KeyError:
         # A tar file, but none of an image.
         return None
     except (tarfile.TarError, EOFError, OSError, ValueError, IndexError, TypeError, AttributeError) as error:
-        return Package(kind="image", problem=f"truncated or no image archive: {error}", **facts)
+        return {"problem": f"truncated or no image archive: {error}"}
 
 
 def _json(archive: tarfile.TarFile, name: str) -> Any:
