@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 from deployer import reach
 from deployer.apply import Event, Runner
@@ -63,17 +64,18 @@ class Observer:
                 log.write(f"{reason}: left to ansible-playbook\n")
                 return hosts
             slots = self.runner.options.forks or reach.SLOTS
-            for each in reach.look(hosts, controller.call, slots, meanwhile):
-                if isinstance(each, reach.Looked):
-                    self.display.done(each.host)
-                    self._keep(each)
-                    on_looked(each.host, each.observation, each.settings)
-                elif isinstance(each, reach.Silent):
-                    self.display.waiting(each.hosts, each.seconds)
-                elif each.status == "unsure":
-                    unsure[each.host] = each.message
-                else:
-                    on_event(self._event(each))
+            with closing(reach.look(hosts, controller.call, slots, meanwhile)) as found:
+                for each in found:
+                    if isinstance(each, reach.Looked):
+                        self.display.done(each.host)
+                        self._keep(each)
+                        on_looked(each.host, each.observation, each.settings)
+                    elif isinstance(each, reach.Silent):
+                        self.display.waiting(each.hosts, each.seconds)
+                    elif each.status == "unsure":
+                        unsure[each.host] = each.message
+                    else:
+                        on_event(self._event(each))
             for host, why in unsure.items():
                 log.write(f"{host}: left to ansible-playbook: {why}\n")
         return list(unsure)

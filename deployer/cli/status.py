@@ -34,7 +34,7 @@ def command(options: HostOptions) -> int:
     deployer status -i cluster.ini --deployment qwen --json
     """
     with open_session(options, keep_record=False) as session:
-        session.observe()
+        session.observe(meanwhile=verify.prepare)
         found = [(state, each) for state in session.hosts.values() for each in _deployments(state, options)]
         served = in_parallel(_ask, [each for _, each in found])
         answers = {(state.host, each.name): names for (state, each), names in zip(found, served, strict=True)}

@@ -2,25 +2,28 @@
 
 It knows no vendor: the request says which files, commands and directories to read, and the answer is those readings as
 they are. What they mean is decided on the control node. Sent as text and executed, so it must not import its siblings.
+
+It runs on every host on every run, so it imports little: `http.client`, `shutil` and `typing` alone would take as long
+as all else that it does.
 """
 
+from __future__ import annotations
+
 import glob
-import hashlib
-import http.client
 import json
 import os
-import platform
 import pwd
 import re
 import resource
-import shutil
 import socket
 import stat
 import struct
 import subprocess
 import sys
-from typing import Any, Callable, Dict, List, Optional
-from urllib.parse import urlsplit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional, Tuple
 
 BEGIN = "<<<deployer-observation "
 END = " deployer-observation>>>"
@@ -30,6 +33,8 @@ LISTING_LIMIT = 5000
 COMMAND_TIMEOUT_S = 20.0
 HTTP_TIMEOUT_S = 5.0
 DOCKER_TIMEOUT_S = 10.0
+HEALTH_LIMIT = 65536
+DOCKER_LIMIT = 64 * 1024 * 1024
 # SHA256SUMS, md5sum.txt, model.sha256 …
 CHECKSUM_LIST = re.compile(r"(?i)(sha256|md5)(sums?)?(\.txt)?$")
 
@@ -74,6 +79,8 @@ def disk(path: str) -> Dict[str, Any]:
 
 def sha256(path: str) -> Optional[str]:
     """Checksum of a small file, or None where it cannot be read."""
+    import hashlib
+
     try:
         with open(path, "rb") as handle:
             return hashlib.sha256(handle.read(TEXT_LIMIT)).hexdigest()
@@ -153,6 +160,16 @@ def weights(directory: str) -> Dict[str, Any]:
     return result
 
 
+def which(name: str) -> Optional[str]:
+    """Where a program is: a path as it stands, a name on PATH."""
+    places = [""] if "/" in name else os.environ.get("PATH", os.defpath).split(os.pathsep)
+    for place in places:
+        path = os.path.join(place, name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
+
+
 def process(pid: int) -> Optional[Dict[str, Any]]:
     """Start time (clock ticks since boot), name, command line and deployment marker of a living process."""
     base = "/proc/%d" % pid
@@ -183,75 +200,91 @@ def process(pid: int) -> Optional[Dict[str, Any]]:
     return result
 
 
-def processes() -> Dict[int, Dict[str, Any]]:
-    """Every living process that this account may look at."""
+def marked() -> Dict[int, Dict[str, Any]]:
+    """Every living process that carries deployer's marks, as far as this account may look."""
     found = {}
     for name in os.listdir("/proc"):
-        if name.isdigit():
-            facts = process(int(name))
-            if facts:
-                found[int(name)] = facts
+        if not name.isdigit():
+            continue
+        try:
+            with open("/proc/%s/environ" % name, "rb") as handle:
+                ours = b"DEPLOYER_DEPLOYMENT=" in handle.read(TEXT_LIMIT)
+        except OSError:
+            continue
+        facts = process(int(name)) if ours else None
+        if facts and "deployment" in facts:
+            found[int(name)] = facts
     return found
 
 
-def socket_owners() -> Dict[str, int]:
-    """Socket inode → pid, as far as this account may see."""
+def socket_owners(inodes: List[str]) -> Dict[str, int]:
+    """Socket inode → pid, of those asked for, as far as this account may see."""
     owners: Dict[str, int] = {}
     for link in glob.iglob("/proc/[0-9]*/fd/*"):
         try:
             target = os.readlink(link)
         except OSError:
             continue
-        if target.startswith("socket:["):
+        if target.startswith("socket:[") and target[8:-1] in inodes:
             owners[target[8:-1]] = int(link.split("/")[2])
+            if len(owners) == len(inodes):
+                break
     return owners
 
 
-def listeners(ports: List[int], known: Dict[int, Dict[str, Any]]) -> List[Dict[str, Any]]:
+def listeners(ports: List[int]) -> List[Dict[str, Any]]:
     """Who listens on the TCP ports that were asked for."""
     found = []
-    owners: Optional[Dict[str, int]] = None
     for table, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
         for line in str(read_text(table, 16 * 1024 * 1024).get("text") or "").splitlines()[1:]:
             fields = line.split()
             if len(fields) < 10 or fields[3] != "0A":
                 continue
             address, _, port = fields[1].partition(":")
-            if int(port, 16) not in ports:
-                continue
-            packed = bytes.fromhex(address)
-            words = [packed[start : start + 4][::-1] for start in range(0, len(packed), 4)]
-            if owners is None:
-                owners = socket_owners()
-            pid = owners.get(fields[9])
-            who = known.get(pid, {}) if pid else {}
-            found.append(
-                {
-                    "port": int(port, 16),
-                    "address": socket.inet_ntop(family, b"".join(words)),
-                    "pid": pid,
-                    "name": who.get("name"),
-                    "deployment": who.get("deployment"),
-                    "config": who.get("config"),
-                }
-            )
-    return found
+            if int(port, 16) in ports:
+                packed = bytes.fromhex(address)
+                words = [packed[start : start + 4][::-1] for start in range(0, len(packed), 4)]
+                found.append((int(port, 16), socket.inet_ntop(family, b"".join(words)), fields[9]))
+    owners = socket_owners(sorted({inode for _, _, inode in found})) if found else {}
+    return [listener(port, address, owners.get(inode)) for port, address, inode in found]
+
+
+def listener(port: int, address: str, pid: Optional[int]) -> Dict[str, Any]:
+    """One of them; who it is only where this account may see that."""
+    who = (process(pid) if pid else None) or {}
+    names = {key: who.get(key) for key in ("name", "deployment", "config")}
+    return {"port": port, "address": address, "pid": pid, **names}
+
+
+def http_get(connection: socket.socket, path: str, limit: int) -> Tuple[int, bytes, bytes]:
+    """Status, headers and body of a GET; HTTP/1.0, so that the answer ends with the connection."""
+    connection.sendall(("GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n" % path).encode("ascii"))
+    answer = bytearray()
+    while len(answer) < limit:
+        chunk = connection.recv(262144)
+        if not chunk:
+            break
+        answer += chunk
+    head, _, body = bytes(answer).partition(b"\r\n\r\n")
+    match = re.match(rb"HTTP/1\.[01] (\d{3})", head)
+    if not match:
+        raise OSError("no HTTP answer")
+    return int(match.group(1)), head, body
 
 
 def http_status(url: str) -> Dict[str, Any]:
     """GET a URL of this host, past any proxy; asked twice, so that one slow answer is no verdict."""
+    match = re.match(r"http://(\[[^\]/]+\]|[^:/]+):(\d{1,5})(/\S*)?$", url)
+    if not match:
+        return {"error": "no URL: %s" % url}
     answer: Dict[str, Any] = {}
     for _ in range(2):
         try:
-            parts = urlsplit(url)
-            connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=HTTP_TIMEOUT_S)
-            try:
-                connection.request("GET", parts.path or "/")
-                return {"status": connection.getresponse().status}
-            finally:
-                connection.close()
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            answer = {"error": str(error) or type(error).__name__}
+            place = (match.group(1).strip("[]"), int(match.group(2)))
+            with socket.create_connection(place, timeout=HTTP_TIMEOUT_S) as connection:
+                return {"status": http_get(connection, match.group(3) or "/", HEALTH_LIMIT)[0]}
+        except (OSError, OverflowError) as error:
+            answer = {"error": str(getattr(error, "strerror", None) or error)}
             if "refused" in answer["error"]:
                 break
     return answer
@@ -301,7 +334,7 @@ def pythons(chosen: str) -> List[Dict[str, Any]]:
     names = [chosen] if chosen else ["python3", *("python3.%d" % minor for minor in range(14, 7, -1))]
     found: List[Dict[str, Any]] = []
     for name in names:
-        path = shutil.which(name)
+        path = which(name)
         real = os.path.realpath(path) if path else None
         if not path or any(each["real"] == real and "pyenv" not in str(real) for each in found):
             continue
@@ -319,62 +352,55 @@ def wants_pythons(request: Dict[str, Any], placed: Callable[[str], str]) -> bool
     return any(not all(os.path.exists(placed(path)) for path in engine) for engine in request.get("engines", []))
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=DOCKER_TIMEOUT_S)
-        self.path = path
-
-    def connect(self) -> None:
-        """Connect to the socket."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(DOCKER_TIMEOUT_S)
-        self.sock.connect(self.path)
+def docker_get(path: str) -> Tuple[bytes, bytes]:
+    """Headers and body of a GET from the Docker engine of this host; raises OSError where none answers."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(DOCKER_TIMEOUT_S)
+        connection.connect("/var/run/docker.sock")
+        status, head, body = http_get(connection, path, DOCKER_LIMIT)
+    if status != 200:
+        raise OSError("HTTP %d from %s" % (status, path))
+    return head, body
 
 
-def docker_get(path: str, text: bool = False) -> Any:
-    """GET from the Docker engine of this host; raises OSError where none answers."""
-    connection = UnixConnection("/var/run/docker.sock")
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read(64 * 1024 * 1024)
-    except http.client.HTTPException as error:
-        raise OSError(str(error)) from error
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise OSError("HTTP %d from %s" % (answer.status, path))
-    return body if text else json.loads(body.decode("utf-8", "replace"))
+def docker_json(path: str) -> Any:
+    """A document of the Docker engine."""
+    return json.loads(docker_get(path)[1].decode("utf-8", "replace"))
 
 
 def docker() -> Dict[str, Any]:
     """The Docker engine: whether it is installed and answers, its images, and what each container uses."""
-    program = next(
-        (path for path in (shutil.which("dockerd"), "/usr/bin/dockerd") if path and os.path.exists(path)), None
-    )
+    program = next((path for path in (which("dockerd"), "/usr/bin/dockerd") if path and os.path.exists(path)), None)
     result: Dict[str, Any] = {"program": program}
     try:
-        result["version"] = docker_get("/version").get("Version")
-        result["root"] = docker_get("/info").get("DockerRootDir")
+        head, body = docker_get("/images/json")
+        server = re.search(rb"(?im)^Server: Docker/(\S+)", head)
+        result["version"] = server.group(1).decode() if server else docker_json("/version").get("Version")
+        result["images"] = [{"id": each.get("Id"), "tags": each.get("RepoTags") or []} for each in json.loads(body)]
+        every = [docker_json("/containers/%s/json" % each.get("Id")) for each in docker_json("/containers/json?all=1")]
+        result["containers"] = [docker_container(facts) for facts in every[:LISTING_LIMIT]]
+        result["root"] = docker_root(every)
         result["disk"] = disk(str(result["root"]))
-        result["images"] = [
-            {"id": each.get("Id"), "tags": each.get("RepoTags") or []} for each in docker_get("/images/json")
-        ]
-        containers = [each.get("Id") for each in docker_get("/containers/json?all=1")][:LISTING_LIMIT]
-        result["containers"] = [docker_container(identifier) for identifier in containers]
     except (OSError, ValueError, AttributeError) as error:
         result["error"] = str(getattr(error, "strerror", None) or error)
     return result
 
 
-def docker_container(identifier: str) -> Dict[str, Any]:
+def docker_root(containers: List[Dict[str, Any]]) -> Any:
+    """Where the engine keeps its images. /info says it, and costs the engine more than all other questions together."""
+    for facts in containers:
+        # As a container's own files have it, which Docker keeps in ROOT/containers/ID.
+        root, found, _ = str(facts.get("HostsPath") or facts.get("ResolvConfPath") or "").partition("/containers/")
+        if found:
+            return root
+    return docker_json("/info").get("DockerRootDir")
+
+
+def docker_container(facts: Dict[str, Any]) -> Dict[str, Any]:
     """What matters of one container; nothing of its environment, which may hold secrets."""
-    facts = docker_get("/containers/%s/json" % identifier)
     state, host, config = facts.get("State") or {}, facts.get("HostConfig") or {}, facts.get("Config") or {}
     return {
-        "id": identifier,
+        "id": facts.get("Id"),
         "name": str(facts.get("Name") or "").lstrip("/"),
         "image": config.get("Image"),
         "image_id": facts.get("Image"),
@@ -391,7 +417,7 @@ def docker_container(identifier: str) -> Dict[str, Any]:
 def docker_log(name: str, lines: int) -> Dict[str, Any]:
     """The last lines of a container's log; Docker puts a header of eight bytes before each piece of it."""
     try:
-        body = docker_get("/containers/%s/logs?stdout=1&stderr=1&tail=%d" % (name, lines), text=True)
+        body = docker_get("/containers/%s/logs?stdout=1&stderr=1&tail=%d" % (name, lines))[1]
     except (OSError, ValueError) as error:
         return {"error": str(error)}
     pieces, place = [], 0
@@ -402,7 +428,7 @@ def docker_log(name: str, lines: int) -> Dict[str, Any]:
     return {"text": b"".join(pieces or [body]).decode("utf-8", "replace")}
 
 
-def deployments(root: str, known: Dict[int, Dict[str, Any]], running: Dict[str, int]) -> Dict[str, Any]:
+def deployments(root: str, running: Dict[str, int]) -> Dict[str, Any]:
     """Every deployment that has its files under `root`: record, checksums of its files, process and health."""
     found: Dict[str, Any] = {}
     for path in sorted(glob.glob(os.path.join(glob.escape(root), "*", "deployment.json")))[:LISTING_LIMIT]:
@@ -413,10 +439,10 @@ def deployments(root: str, known: Dict[int, Dict[str, Any]], running: Dict[str, 
             for name in record["files"]:
                 entry["files"][name] = sha256(name)
             if record.get("container"):
-                entry["process"] = known.get(running.get(record["container"], 0))
+                entry["process"] = process(running.get(record["container"]) or 0)
             else:
                 entry["pid_file"] = read_text(record["pid_file"])
-                entry["process"] = known.get(int(json.loads(entry["pid_file"].get("text") or "{}").get("pid") or 0))
+                entry["process"] = process(int(json.loads(entry["pid_file"].get("text") or "{}").get("pid") or 0))
             if entry["process"]:
                 entry["health"] = http_status(record["health_url"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -428,7 +454,7 @@ def deployments(root: str, known: Dict[int, Dict[str, Any]], running: Dict[str, 
 def systemd_user() -> bool:
     """Whether this account has a systemd user manager that answers, also where a bare SSH command sets no session."""
     os.environ.setdefault("XDG_RUNTIME_DIR", "/run/user/%d" % os.getuid())
-    if not shutil.which("systemctl") or not os.path.isdir(os.path.join(os.environ["XDG_RUNTIME_DIR"], "systemd")):
+    if not which("systemctl") or not os.path.isdir(os.path.join(os.environ["XDG_RUNTIME_DIR"], "systemd")):
         return False
     return command(["systemctl", "--user", "show", "--property=Version"]).get("rc") == 0
 
@@ -484,7 +510,6 @@ def observe(request: Dict[str, Any]) -> Dict[str, Any]:
             text = text.replace("{%s}" % name, value)
         return text
 
-    known = processes()
     account = pwd.getpwuid(os.getuid())
     names = os.uname()
     engine = docker() if request.get("docker") else {}
@@ -494,7 +519,7 @@ def observe(request: Dict[str, Any]) -> Dict[str, Any]:
         commands.update(command_for_each(name, each, commands))
     return {
         "version": 1,
-        "python": {"executable": sys.executable, "version": platform.python_version()},
+        "python": {"executable": sys.executable, "version": "%d.%d.%d" % sys.version_info[:3]},
         "host": {
             "name": names.nodename, "kernel": names.release, "architecture": names.machine,
             "user": account.pw_name, "uid": account.pw_uid, "home": os.path.expanduser("~"),
@@ -511,15 +536,15 @@ def observe(request: Dict[str, Any]) -> Dict[str, Any]:
         "globs": {pattern: sorted(glob.glob(placed(pattern)))[:LISTING_LIMIT] for pattern in request.get("globs", [])},
         "disks": {path: disk(placed(path)) for path in request.get("disks", [])},
         "weights": {path: weights(placed(path)) for path in request.get("weights", [])},
-        "tools": {name: shutil.which(name) for name in request.get("tools", [])},
+        "tools": {name: which(name) for name in request.get("tools", [])},
         "pythons": pythons(request.get("python", "")) if wants_pythons(request, placed) else [],
-        "deployments": {root: deployments(placed(root), known, running) for root in request.get("deployments", [])},
+        "deployments": {root: deployments(placed(root), running) for root in request.get("deployments", [])},
         "commands": commands,
         "docker": engine,
         "docker_logs": {name: docker_log(name, lines) for name, lines in request.get("docker_logs", {}).items()},
         "accounts": {name: has_account(name) for name in request.get("accounts", [])},
-        "listeners": listeners(request.get("ports", []), known),
-        "marked": [each for each in known.values() if "deployment" in each],
+        "listeners": listeners(request.get("ports", [])),
+        "marked": list(marked().values()),
         "logs": {path: log_tail(placed(path), size) for path, size in request.get("logs", {}).items()},
     }  # fmt: skip
 

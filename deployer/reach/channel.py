@@ -14,6 +14,7 @@ import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from deployer.observe import MAX_ANSWER
 from deployer.reach.call import Call
@@ -50,7 +51,7 @@ def send(call: Call, timeout_s: float) -> Answer:
 def ssh_line(call: Call) -> tuple[list[bytes], bytes] | None:
     """The ssh command and what it gets on stdin, or None where only the plugin knows how to talk to the host."""
     connection = call.connection
-    if connection._load_name.rpartition(".")[2] != "ssh" or int(connection.get_option("reconnection_retries")):
+    if not _is_plain_ssh(connection) or int(connection.get_option("reconnection_retries")):
         return None
     if any(connection.get_option(name) for name in ("password", "pkcs11_provider", "private_key")):
         return None
@@ -65,6 +66,13 @@ def ssh_line(call: Call) -> tuple[list[bytes], bytes] | None:
     host = str(connection.get_option("host") or connection._play_context.remote_addr)
     words = connection._build_command(connection.get_option("ssh_executable"), "ssh", host, call.command)
     return list(words), stdin
+
+
+def _is_plain_ssh(connection: Any) -> bool:
+    """Whether it is Ansible's own plugin, whatever name it goes by, and none that makes something else of a command."""
+    execute = getattr(type(connection), "exec_command", None)
+    code = getattr(execute, "__code__", None)
+    return code is not None and code.co_filename.endswith("/ansible/plugins/connection/ssh.py")
 
 
 def _by_ssh(call: Call, words: list[bytes], stdin: bytes, timeout_s: float) -> Answer:

@@ -17,8 +17,11 @@ from deployer.errors import UsageError
 from deployer.reach.call import Call, collected
 
 ACTION = "deployer_observe"
-# What asks a person; only a terminal of its own could do that.
-INTERACTIVE = ("ask_pass", "become_ask_pass", "ask_vault_pass")
+# Options that make another run of it: what asks a person, or does not simply run the tasks.
+ITS_OWN = (
+    "ask_pass", "become_ask_pass", "ask_vault_pass", "listhosts", "listtasks", "listtags", "syntax", "step",
+    "start_at_task", "verbosity",
+)  # fmt: skip
 
 
 class NotHereError(Exception):
@@ -34,10 +37,11 @@ class Controller:
 
         self._hosts, self._loader, self._inventory = hosts, loader, inventory
         options = _options(words)
-        if any(options.get(name) for name in INTERACTIVE):
-            raise NotHereError("Ansible asks for a password")
-        if options["verbosity"]:
-            raise NotHereError("Ansible's own log was asked for")
+        for name in ITS_OWN:
+            if options.get(name):
+                raise NotHereError(f"the option {name} was given")
+        if len(options["inventory"]) > 1:
+            raise NotHereError("a second inventory was given")
         try:
             self._set_up(options)
         except AnsibleError as error:

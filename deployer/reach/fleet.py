@@ -10,9 +10,12 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+import psutil
 
 from deployer import observe
 from deployer.errors import DeployerError
@@ -62,11 +65,24 @@ Prepare = Callable[[str], Call | dict[str, Any]]
 
 def look(
     hosts: Sequence[str], prepare: Prepare, slots: int = SLOTS, meanwhile: Callable[[], None] | None = None
-) -> Iterator[Looked | Failed | Silent]:
+) -> Generator[Looked | Failed | Silent]:
     """Ask every host; each gets exactly one `Looked` or `Failed`, in the order in which they come.
 
     `meanwhile` is called once, in a thread, when all have been asked and nothing is left but to wait.
     """
+    before = set(psutil.Process().children(recursive=True))
+    try:
+        yield from _look(hosts, prepare, slots, meanwhile)
+    finally:
+        # An interruption, or a plugin's own child that hangs, must leave nothing behind.
+        for child in set(psutil.Process().children(recursive=True)) - before:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+def _look(
+    hosts: Sequence[str], prepare: Prepare, slots: int, meanwhile: Callable[[], None] | None
+) -> Iterator[Looked | Failed | Silent]:
     waiting = deque(hosts)
     calls: dict[str, Call] = {}
     begun: dict[str, float] = {}

@@ -79,18 +79,19 @@ def list_models(endpoint: str) -> list[str] | str:
 
 
 @functools.cache
-def _transport() -> Any:
-    """One for all endpoints: each would read the certificates of the system anew, which takes longer than asking."""
+def _transport(tls: bool = False) -> Any:
+    """One for all endpoints; certificates are read only where there are some to verify."""
     from openai import DefaultHttpxClient
 
     # trust_env=False: a proxy of the operator's shell does not stand between control node and host.
-    return DefaultHttpxClient(trust_env=False)
+    return DefaultHttpxClient(trust_env=False, verify=tls)
 
 
 def _client(endpoint: str, timeout_s: float) -> OpenAI:
     from openai import OpenAI
 
-    return OpenAI(base_url=endpoint, api_key="none", max_retries=0, timeout=timeout_s, http_client=_transport())
+    transport = _transport(endpoint.startswith("https:"))
+    return OpenAI(base_url=endpoint, api_key="none", max_retries=0, timeout=timeout_s, http_client=transport)
 
 
 def _require_model(client: OpenAI, model: str) -> None:

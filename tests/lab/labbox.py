@@ -38,11 +38,11 @@ class LabBox:
         engine = os.environ.get("DEPLOYER_LAB_ENGINE") or (str(LENT) if LENT_VLLM.is_dir() else "")
         return kept | {"DEPLOYER_STATE_DIR": str(self.state)} | ({"DEPLOYER_LAB_ENGINE": engine} if engine else {})
 
-    def run(self, *words: str) -> Result:
+    def run(self, *words: str, **environment: str) -> Result:
         """Run `deployer` to its end."""
         done = subprocess.run(
-            [DEPLOYER, *words], env=self.environment(), cwd=self.place, stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, check=False,
+            [DEPLOYER, *words], env=self.environment() | environment, cwd=self.place, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
         return Result(done.returncode, done.stdout, done.stderr)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deployer.lab.faults import FAULTS
 from tests.box import ran, steps
 from tests.lab.labbox import MODEL, LabBox, refusals, statuses
 
@@ -178,3 +179,51 @@ def test_lab_status_names_faults(lab: LabBox) -> None:
     assert document["hosts"]["duo2"]["faults"] == ["ssh-slow"]
     lab.fault("duo2", "ssh-slow", on=False)
     assert json.loads(lab.lab("status", "--json").out)["hosts"]["duo2"]["faults"] == []
+
+
+def seen(lab: LabBox, way: str) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """What `check` and `status` make of the hosts, looked at in this process or by ansible-playbook."""
+    check = lab.run("check", "-i", lab.inventory, "-m", MODEL, "--json", DEPLOYER_OBSERVE=way)
+    status = lab.run("status", "-i", lab.inventory, "--json", DEPLOYER_OBSERVE=way)
+    hosts = {name: steady(each) for name, each in status.json["hosts"].items()}
+    return check.status, check.json, {"hosts": hosts, "exit_status": status.status}
+
+
+# They go on while one way looks and then the other.
+CHANGING = {
+    "age_s",
+    "memory_available",
+    "free",
+    "resident",
+    "memory_used_mib",
+    "served",
+    "restarts",
+    "pid",
+    "processes",
+}
+
+
+def steady(value: Any) -> Any:
+    """A document without what changes by itself from one second to the next."""
+    if isinstance(value, dict):
+        return {key: steady(each) for key, each in value.items() if key not in CHANGING}
+    return [steady(each) for each in value] if isinstance(value, list) else value
+
+
+QUICK = ("tar-missing", "docker-down", "host-down", "smi-8005")
+# What takes Docker away would need all its steps again.
+COMPARED = [name for name in FAULTS if name != "docker-absent"]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.full]) for name in COMPARED]
+)
+def test_fast_way_finds_the_same_as_ansible_playbook(name: str, lab: LabBox) -> None:
+    lab.fault("duo1", name)
+    try:
+        fast, slow = seen(lab, ""), seen(lab, "playbook")
+        assert fast[0] == slow[0]
+        assert fast[1] == slow[1]
+        assert fast[2] == slow[2]
+    finally:
+        lab.fault("duo1", name, on=False)

@@ -94,8 +94,6 @@ def test_every_setting_is_a_variable_of_the_observe_role() -> None:
     defaults = yaml.safe_load(read("roles/observe/defaults/main.yml"))
     from_ansible = {"connection", "address"}
     assert {f"deployer_{name}" for name in set(Settings.model_fields) - from_ansible} == set(defaults)
-    task = yaml.safe_load(read("roles/observe/tasks/read.yml"))[0]
-    assert set(task["deployer_observe"]["settings"]) == set(Settings.model_fields)
 
 
 def test_every_module_and_action_of_the_roles_is_there() -> None:

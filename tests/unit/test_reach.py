@@ -217,8 +217,8 @@ def test_wrong_word_after_the_dashes(looks: Looks) -> None:
         looks(host(), "--nonsense")
 
 
-@pytest.mark.parametrize("words", [["-k"], ["-K"], ["-vvv"]])
-def test_questions_and_logs_are_ansible_s(words: list[str], looks: Looks) -> None:
+@pytest.mark.parametrize("words", [["-k"], ["-K"], ["-vvv"], ["-i", "other.ini"], ["--list-tasks"], ["--step"]])
+def test_other_kinds_of_runs_are_ansible_s(words: list[str], looks: Looks) -> None:
     with pytest.raises(reach.NotHereError):
         looks(host(), *words)
 
@@ -239,7 +239,6 @@ def test_vaulted_variable(lab: Path, looks: Looks) -> None:
 class Stub:
     """Ansible's connection, as far as the channel looks at it."""
 
-    _load_name = "stub"
     become = None
 
     def __init__(self, answer: Callable[[], tuple[int, bytes, bytes]]) -> None:

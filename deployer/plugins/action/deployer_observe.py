@@ -14,7 +14,7 @@ from deployer.reach import call
 
 
 class ActionModule(ActionBase):
-    """`settings`: the host's `deployer_*` variables. Returns `observation` and the checked `settings`."""
+    """No arguments. Returns `observation`, and `settings`: the host's `deployer_*` variables, checked."""
 
     _requires_connection = True
 
@@ -24,7 +24,7 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         host = str(variables["inventory_hostname"])
         try:
-            wanted = settings.parse(host, self._task.args["settings"])
+            wanted = settings.parse(host, self._settings(variables))
             catalog = adapter.load_catalog(wanted.catalog, variables)
             request = observe.build(catalog, wanted)
             if call.collector():
@@ -38,3 +38,14 @@ class ActionModule(ActionBase):
             return result | adapter.failure(error)
         facts = {"observation": observation.model_dump(mode="json"), "settings": wanted.model_dump(mode="json")}
         return result | {"changed": False, "deployer": facts} | facts
+
+    def _settings(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """The host's variables, by the names that `Settings` knows.
+
+        Taken from here and not as arguments of the task: a template for each would be compiled for each host anew, and
+        most of them hold none.
+        """
+        names = {name: f"deployer_{name}" for name in observe.Settings.model_fields} | {"address": "ansible_host"}
+        values = {name: self._templar.template(variables[key]) for name, key in names.items() if key in variables}
+        values.setdefault("address", str(variables["inventory_hostname"]))
+        return values | {"connection": self._connection.transport}
