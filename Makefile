@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Where plugins stand, for tools that look at a role alone.
 PLUGINS := ANSIBLE_LIBRARY=deployer/plugins/modules ANSIBLE_ACTION_PLUGINS=deployer/plugins/action
 
-.PHONY: help docs up down test test-unit test-roles test-e2e test-rollout test-lab lint format install install-test lock clean
+.PHONY: help docs up down test test-unit test-roles test-e2e test-rollout test-lab bench lint format install install-test lock clean
 
 help:
 	@echo "make up         serve a tiny model with random weights on this machine, and verify it"
@@ -15,6 +15,7 @@ help:
 	@echo "make test       all tests but the longest (about 20 minutes; installs the real engine)"
 	@echo "make test-unit  the fast ones"
 	@echo "make test-lab   the rehearsal lab with every fault (about 30 minutes more; needs a Docker engine)"
+	@echo "make bench      20 hosts beside other ways to do the same; writes docs/benchmarks.md (about 40 minutes; Docker engine)"
 	@echo "make docs lock format clean"
 
 up: $(VENV)/.installed
@@ -58,6 +59,9 @@ test-rollout: install-test
 
 test-lab: install-test
 	$(BIN)/python -m pytest tests/lab
+
+bench: install-test
+	$(BIN)/python -m bench.run
 
 lint: install-test
 	$(BIN)/ruff check .

@@ -39,8 +39,9 @@ class Event(BaseModel):
 
     @property
     def message(self) -> str:
-        """What was said, as one text."""
-        return self.msg if isinstance(self.msg, str) else json.dumps(self.msg, ensure_ascii=False)
+        """What was said, as one text, without the words that Ansible puts before every failure."""
+        text = self.msg if isinstance(self.msg, str) else json.dumps(self.msg, ensure_ascii=False)
+        return text.removeprefix("Task failed: ")
 
 
 def parse(line: str) -> Event | None:

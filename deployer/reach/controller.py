@@ -60,6 +60,8 @@ class Controller:
         context.CLIARGS = options
         if AnsibleCollectionConfig.collection_finder is None:
             init_plugin_loader()
+        # Where files of the line are looked for, as long as no playbook has been loaded.
+        loader.set_basedir(".")
         _open_vault(loader, options)
         _forget_words()
         self._variables = VariableManager(

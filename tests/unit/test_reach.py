@@ -125,6 +125,20 @@ def test_variables_of_groups_and_of_the_line_count(lab: Path, looks: Looks) -> N
     assert (looked.settings.port, looked.settings.deployment, looked.settings.model) == (8200, "ab", "tiny-qwen2")
 
 
+def test_second_look_in_a_process_has_its_own_words(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(lab)
+    (lab / "hosts.ini").write_text(host())
+    (lab / "more.yml").write_text("deployer_port: 8200\n")
+    read = inventory.read("hosts.ini", None)
+    ports = []
+    for word in ("deployer_port=8100", "@more.yml"):
+        line = ["ansible-playbook", str(paths.PLAYBOOKS / "observe.yml"), "-i", "hosts.ini", "-e", word]
+        prepared = reach.Controller(line, read.hosts, read.manager, read.loader).call("x")
+        assert isinstance(prepared, call.Call), prepared
+        ports.append(prepared.settings.port)
+    assert ports == [8100, 8200]
+
+
 @pytest.mark.parametrize("local", ["ansible_connection=local", "ansible_connection=ansible.builtin.local"])
 def test_local_connection(local: str, lab: Path, looks: Looks) -> None:
     (looked,) = looks(f"x {local}\n")
