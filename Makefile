@@ -15,7 +15,7 @@ help:
 	@echo "make test       all tests but the longest (about 20 minutes; installs the real engine)"
 	@echo "make test-unit  the fast ones"
 	@echo "make test-lab   the rehearsal lab with every fault (about 30 minutes more; needs a Docker engine)"
-	@echo "make bench      20 hosts beside other ways to do the same; writes docs/benchmarks.md (about 40 minutes; Docker engine)"
+	@echo "make bench      20 hosts beside other ways to do the same; writes docs/benchmarks.md (25 minutes; Docker engine)"
 	@echo "make docs lock format clean"
 
 up: $(VENV)/.installed

@@ -19,7 +19,7 @@ LABELS = {
     "up": "`deployer up --json` (and asks every endpoint)",
     "up-warm": "`deployer up --json` again, over the connections that are still open",
     "playbook": "plain `ansible-playbook playbooks/up.yml`, without verification",
-    "pyinfra": "pyinfra, the same readings as facts",
+    "pyinfra": "pyinfra, the same readings as operations (what should be there) and facts",
     "tasks": "Ansible, the same readings as tasks: pipelining, ControlPersist, 50 forks, no facts",
 }
 TEXT = Path(__file__).with_suffix(".md")
