@@ -27,7 +27,10 @@ ENDING_S = 5.0
 
 @dataclass(frozen=True)
 class Answer:
-    """How a call ended. `unreachable` is Ansible's word for it; `unsure` wants the normal path for this host."""
+    """How a call ended. `unreachable` is Ansible's word for it; `unsure` wants the normal path for this host.
+
+    `busy`: the door was closed, as servers do where too many come at once; later there may be room.
+    """
 
     host: str
     rc: int = 0
@@ -35,6 +38,7 @@ class Answer:
     stderr: str = ""
     unreachable: str = ""
     unsure: str = ""
+    busy: bool = False
 
 
 def send(call: Call, timeout_s: float) -> Answer:
@@ -106,7 +110,7 @@ def _no_connection(host: str, said: str) -> Answer:
     A server that closes the door on too many at once (sshd's MaxStartups, a jump host) opens it to fewer.
     """
     if any(mark in said for mark in ("Connection closed", "Connection reset", "kex_exchange", "mux_client")):
-        return Answer(host, unsure=said.strip())
+        return Answer(host, unsure=said.strip(), busy=True)
     return Answer(host, unreachable=f"Failed to connect to the host via ssh: {said.strip()}")
 
 

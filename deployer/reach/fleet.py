@@ -7,6 +7,7 @@ many at a time. A host that does not answer holds one thread until its time limi
 from __future__ import annotations
 
 import queue
+import resource
 import threading
 import time
 from collections import deque
@@ -25,7 +26,12 @@ from deployer.reach.call import Call
 from deployer.reach.channel import Answer
 
 SLOTS = 128
+# For hosts behind a door that has closed on some of many: sshd lets ten in at once before it begins to drop.
+SLOTS_AT_A_BUSY_DOOR = 5
+# Pipes of a child, and what waits for them.
+DESCRIPTORS_PER_CALL = 8
 SILENCE_S = 3.0
+POLL_S = 0.5
 # The plugin's own call cannot be interrupted; a while after the limit it counts as lost.
 GRACE_S = 5.0
 
@@ -72,7 +78,7 @@ def look(
     """
     before = set(psutil.Process().children(recursive=True))
     try:
-        yield from _look(hosts, prepare, slots, meanwhile)
+        yield from _Looking(hosts, prepare, slots, meanwhile).run()
     finally:
         # An interruption, or a plugin's own child that hangs, must leave nothing behind.
         for child in set(psutil.Process().children(recursive=True)) - before:
@@ -80,40 +86,75 @@ def look(
                 child.kill()
 
 
-def _look(
-    hosts: Sequence[str], prepare: Prepare, slots: int, meanwhile: Callable[[], None] | None
-) -> Iterator[Looked | Failed | Silent]:
-    waiting = deque(hosts)
-    calls: dict[str, Call] = {}
-    begun: dict[str, float] = {}
-    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    quiet_since = time.monotonic()
-    while waiting or calls:
-        if waiting and len(calls) < slots:
-            host = waiting.popleft()
-            prepared = _prepared(prepare, host)
-            if isinstance(prepared, Failed):
-                yield prepared
-            else:
-                calls[host], begun[host] = prepared, time.monotonic()
-                _start(prepared, answers)
-            if not waiting and meanwhile:
-                threading.Thread(target=meanwhile, daemon=True).start()
-        free = waiting and len(calls) < slots
+class _Looking:
+    """One look at many hosts: who still has to be asked, who is being asked, who was turned away at a busy door."""
+
+    def __init__(
+        self, hosts: Sequence[str], prepare: Prepare, slots: int, meanwhile: Callable[[], None] | None
+    ) -> None:
+        self.waiting, self.prepare, self.meanwhile = deque(hosts), prepare, meanwhile
+        self.slots = max(1, min(slots, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // DESCRIPTORS_PER_CALL))
+        self.calls: dict[str, Call] = {}
+        self.begun: dict[str, float] = {}
+        self.turned_away: list[str] = []
+        self.again: set[str] = set()
+        self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self.quiet_since = time.monotonic()
+
+    def run(self) -> Iterator[Looked | Failed | Silent]:
+        """Ask, and hand on what comes, until everybody has answered or run out of time."""
+        while self.waiting or self.calls or self.turned_away:
+            if not self.waiting and not self.calls:
+                self._come_back()
+            if self._has_room():
+                yield from self._ask_next()
+            yield from self._take()
+
+    def _has_room(self) -> bool:
+        return bool(self.waiting) and len(self.calls) < self.slots
+
+    def _come_back(self) -> None:
+        """All others are done; those who were turned away come once more, few at a time."""
+        self.waiting.extend(self.turned_away)
+        self.again.update(self.turned_away)
+        self.turned_away.clear()
+        self.slots = min(self.slots, SLOTS_AT_A_BUSY_DOOR)
+
+    def _ask_next(self) -> Iterator[Failed]:
+        host = self.waiting.popleft()
+        prepared = _prepared(self.prepare, host)
+        if isinstance(prepared, Failed):
+            yield prepared
+        else:
+            self.calls[host], self.begun[host] = prepared, time.monotonic()
+            _start(prepared, self.answers)
+        if not self.waiting and self.meanwhile:
+            threading.Thread(target=self.meanwhile, daemon=True).start()
+            self.meanwhile = None
+
+    def _take(self) -> Iterator[Looked | Failed | Silent]:
+        """One answer; without waiting for it where another host could be asked in the meantime."""
+        busy = self._has_room()
         try:
-            answer = answers.get(block=not free, timeout=None if free else 0.5)
+            answer = self.answers.get(block=not busy, timeout=None if busy else POLL_S)
         except queue.Empty:
-            now = time.monotonic()
-            for host in [host for host in calls if now - begun[host] > _timeout_s(calls[host]) + GRACE_S]:
-                yield Failed(host, "unreachable", channel.too_late(_timeout_s(calls.pop(host))))
-            if not free and calls and now - quiet_since > SILENCE_S:
-                quiet_since = now
-                yield Silent(tuple(calls), now - min(begun[host] for host in calls))
-            continue
-        call = calls.pop(answer.host, None)
-        if call is not None:
-            quiet_since = time.monotonic()
+            yield from self._too_late()
+            if not busy and self.calls and time.monotonic() - self.quiet_since > SILENCE_S:
+                self.quiet_since = time.monotonic()
+                yield Silent(tuple(self.calls), self.quiet_since - min(self.begun[host] for host in self.calls))
+            return
+        self.quiet_since = time.monotonic()
+        call = self.calls.pop(answer.host, None)
+        if call is not None and answer.busy and call.host not in self.again:
+            self.turned_away.append(call.host)
+        elif call is not None:
             yield _understood(call, answer)
+
+    def _too_late(self) -> Iterator[Failed]:
+        now = time.monotonic()
+        late = [host for host, call in self.calls.items() if now - self.begun[host] > _timeout_s(call) + GRACE_S]
+        for host in late:
+            yield Failed(host, "unreachable", channel.too_late(_timeout_s(self.calls.pop(host))))
 
 
 def _prepared(prepare: Prepare, host: str) -> Call | Failed:

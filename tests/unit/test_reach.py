@@ -192,6 +192,19 @@ def test_whatever_is_unusual_is_left_to_the_normal_path(
     assert noted in failed.message
 
 
+def test_host_behind_a_busy_door_is_asked_once_more(lab: Path, looks: Looks) -> None:
+    # As a jump host with MaxStartups does to the last of many.
+    (lab / "before").write_text(
+        'seen="$LAB/seen-$(echo "$*" | grep -o "10\\.0\\.0\\.[0-9]" | head -n 1)"\n'
+        '[ -e "$seen" ] || { touch "$seen"; echo "kex_exchange_identification: Connection closed" >&2; exit 255; }'
+    )
+    text = "".join(f"h{n} ansible_host=10.0.0.{n} accelerator=cpu\n" for n in range(8))
+    found = looks(text)
+    assert sorted(each.host for each in found) == [f"h{n}" for n in range(8)]
+    assert {type(each) for each in found} == {reach.Looked}
+    assert (lab / "runs").read_text().count("run") == 16
+
+
 def test_host_that_is_down_has_ansible_s_words(lab: Path, looks: Looks) -> None:
     (lab / "before").write_text("echo 'ssh: connect to host x port 22: No route to host' >&2; exit 255")
     (failed,) = looks(host())
