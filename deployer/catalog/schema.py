@@ -44,7 +44,7 @@ class PciFunction(Entry):
     """One PCI vendor:device pair, in lower-case hexadecimal; the subsystem only where it tells cards apart."""
 
     vendor: PciId
-    device: PciId
+    device: PciId | None = Field(default=None, description="left out where no document names the devices")
     subvendor: PciId | None = None
     subdevice: PciId | None = None
     product: str = Field(default="", description="what this card is sold as")
@@ -72,10 +72,12 @@ class Driver(Entry):
 
     role: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
     default: Version = Field(description="driver version that is installed where the inventory names none")
-    pairs: tuple[DriverPair, ...]
-    chip: str = Field(description="the chip's name in the names of packages")
-    driver_package: Pattern = Field(description="name of a driver package, with groups chip, version and arch")
-    firmware_package: Pattern = Field(description="name of a firmware package, with groups chip and version")
+    pairs: tuple[DriverPair, ...] = ()
+    chip: str = Field(default="", description="the chip's name in the names of packages, if it stands there")
+    driver_package: Pattern = Field(description="name of a driver package, with groups version and arch, maybe chip")
+    firmware_package: Pattern = Field(
+        default="", description="name of a firmware package, with groups chip and version; empty where there is none"
+    )
     architecture_names: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     account: str = Field(default="", description="account that the installer wants")
     directory: str = Field(description="where it is installed")

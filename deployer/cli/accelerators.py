@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deployer import catalog as catalogs
+from deployer.catalog import Accelerator
 from deployer.cli.console import print_json, result_console
 
 
@@ -31,11 +32,17 @@ def command(inventory: str | None, directory: str | None, as_json: bool) -> int:
         table.add_row(
             each.name,
             each.title,
-            ", ".join(f"{pci.vendor}:{pci.device}" for pci in each.pci) or "none needed",
-            f"{each.chip_memory_mib} MiB" if each.chip_memory_mib else "the host's",
+            ", ".join(dict.fromkeys(f"{pci.vendor}:{pci.device or '*'}" for pci in each.pci)) or "none needed",
+            _memory(each),
             ", ".join(each.dtypes),
             str(sum(each.name in model.accelerators for model in catalog.models.values())),
             Text("yes", "green") if each.has_roles else Text("not yet", "dim"),
         )
     result_console().print(table)
     return 0
+
+
+def _memory(accelerator: Accelerator) -> str:
+    if accelerator.chip_memory_mib:
+        return f"{accelerator.chip_memory_mib} MiB"
+    return "as its tool says" if accelerator.pci else "the host's"

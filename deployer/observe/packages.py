@@ -66,14 +66,14 @@ def _package(path: Path, accelerator: Accelerator, sums: dict[str, str]) -> Pack
         return None if archive is None else Package(kind="image", **archive, **facts)
     driver = accelerator.driver
     for kind, pattern in (("driver", driver.driver_package), ("firmware", driver.firmware_package)) if driver else ():
-        match = re.match(pattern, path.name)
+        match = re.match(pattern, path.name) if pattern else None
         if match:
             groups = match.groupdict()
             names = {
                 name: known for known, spelt in (driver.architecture_names if driver else {}).items() for name in spelt
             }
             return Package(
-                kind=kind, chip=groups["chip"], version=groups["version"],
+                kind=kind, chip=groups.get("chip", ""), version=groups["version"],
                 architecture=names.get(groups.get("arch", ""), groups.get("arch", "")), **facts,
             )  # fmt: skip
     return None

@@ -290,28 +290,31 @@ def http_status(url: str) -> Dict[str, Any]:
     return answer
 
 
-def command(argv: List[str]) -> Dict[str, Any]:
+def command(argv: List[str], timeout_s: float = COMMAND_TIMEOUT_S) -> Dict[str, Any]:
     """Run a read-only command of the request."""
     environment = dict(os.environ, LC_ALL="C", LANG="C")
     environment["PATH"] = environment.get("PATH", "") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            timeout=COMMAND_TIMEOUT_S, env=environment, check=False,
+            timeout=timeout_s, env=environment, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return {"error": "no answer within %d s" % COMMAND_TIMEOUT_S}
+        return {"error": "no answer within %d s" % timeout_s}
     except OSError as error:
         return {"error": error.strerror}
     texts = [text[:TEXT_LIMIT].decode("utf-8", "replace") for text in (done.stdout, done.stderr)]
     return {"rc": done.returncode, "stdout": texts[0], "stderr": texts[1]}
 
 
-def command_for_each(name: str, each: Dict[str, Any], commands: Dict[str, Any]) -> Dict[str, Any]:
+def command_for_each(name: str, each: Dict[str, Any], commands: Dict[str, Any], timeout_s: float) -> Dict[str, Any]:
     """Run a command once for each thing that an earlier one lists: `{"from": …, "pattern": …, "argv": […, "{}"]}`."""
     listing = str(commands.get(each["from"], {}).get("stdout", ""))
     found = list(dict.fromkeys(re.findall(each["pattern"], listing, re.MULTILINE)))[:64]
-    return {"%s %s" % (name, item): command([word.replace("{}", item) for word in each["argv"]]) for item in found}
+    return {
+        "%s %s" % (name, item): command([word.replace("{}", item) for word in each["argv"]], timeout_s)
+        for item in found
+    }
 
 
 def has_account(name: str) -> bool:
@@ -514,9 +517,11 @@ def observe(request: Dict[str, Any]) -> Dict[str, Any]:
     names = os.uname()
     engine = docker() if request.get("docker") else {}
     running = {each["name"]: int(each["pid"]) for each in engine.get("containers", [])}
-    commands = {name: command([filled(word) for word in argv]) for name, argv in request.get("commands", {}).items()}
+    limit = float(request.get("command_timeout_s") or COMMAND_TIMEOUT_S)
+    asked = request.get("commands", {}).items()
+    commands = {name: command([filled(word) for word in argv], limit) for name, argv in asked}
     for name, each in request.get("commands_each", {}).items():
-        commands.update(command_for_each(name, each, commands))
+        commands.update(command_for_each(name, each, commands, limit))
     return {
         "version": 1,
         "python": {"executable": sys.executable, "version": "%d.%d.%d" % sys.version_info[:3]},

@@ -16,13 +16,16 @@ UNIT_DIR = "${XDG_CONFIG_HOME:-~/.config}/systemd/user"
 
 
 def candidates(catalog: Catalog, settings: Settings) -> list[Accelerator]:
-    """The accelerators that a host might turn out to have: the one asserted, else those that the model runs on."""
+    """The accelerators that a host might turn out to have: the one asserted, else those that the model runs on.
+
+    Without a model, all that can be read, also those which this version cannot deploy to.
+    """
     if settings.accelerator:
         return [catalog.accelerator(settings.accelerator)]
     if settings.model:
         names = list(catalog.model(settings.model).accelerators)
         return [catalog.accelerators[name] for name in dict.fromkeys([*names, "cpu"])]
-    return [each for each in catalog.accelerators.values() if each.has_roles]
+    return [each for each in catalog.accelerators.values() if each.has_roles or each.driver]
 
 
 def engine_dir(data: str, runtime: str, version: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from deployer.catalog import Accelerator
-from deployer.observe import ascend
+from deployer.observe import ascend, tsingmicro
 from deployer.observe.observation import AcceleratorState, DriverState
 
 
@@ -19,4 +19,5 @@ class Vendor(NamedTuple):
 
 VENDORS = {
     "huawei": Vendor(ascend.ask, ascend.read),
+    "tsingmicro": Vendor(tsingmicro.ask, tsingmicro.read),
 }

@@ -1,0 +1,92 @@
+"""The parser of `tsm_smi`, on what is known of its screen: an unknown layout is told, and never taken for no cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployer import catalog, observe
+from deployer.observe import tsingmicro
+from deployer.observe.observation import AcceleratorState
+
+SAMPLES = Path(__file__).parent / "samples" / "tx8"
+SCREEN = (SAMPLES / "tsm_smi_SYNTHETIC_32chips.txt").read_text(encoding="utf-8")
+ACCELERATOR = catalog.load().accelerators["tx8"]
+CARDS = AcceleratorState(kind="tx8", product="Tsingmicro TX81", cards=32, pci_chips=32)
+VERSION = "| Driver Version | v260604163331.01 |\n"
+
+
+def raw(smi: dict[str, Any], module: bool = False, nodes: tuple[str, ...] = (), version: str = "") -> dict[str, Any]:
+    """A host's readings."""
+    return {
+        "commands": {"smi": smi, "smi-version": {"rc": 0, "stdout": version, "stderr": ""}},
+        "paths": {tsingmicro.MODULE: {"exists": module}},
+        "globs": {tsingmicro.NODES[0]: list(nodes), tsingmicro.NODES[1]: []},
+    }
+
+
+def answer(stdout: str, rc: int = 0, stderr: str = "") -> dict[str, Any]:
+    return {"rc": rc, "stdout": stdout, "stderr": stderr}
+
+
+def test_full_server() -> None:
+    cards, driver = tsingmicro.read(raw(answer(SCREEN), True, version=VERSION), ACCELERATOR, CARDS)
+    assert (cards.state, cards.cards, cards.driver_version) == ("ok", 8, "v260604163331.01")
+    assert driver.driver == "v260604163331.01"
+    assert [chip.id for chip in cards.chips] == list(range(32))
+    assert [(chip.card, chip.chip) for chip in cards.chips[:6]] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
+    first = cards.chips[0]
+    assert (first.temperature_c, first.power_w, first.utilization_pct) == (41, 55.0, 0)
+    assert (first.memory_used_mib, first.memory_total_mib, first.device) == (0, 65536, "/dev/accel/dev-0")
+
+
+ROWS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    # name: a card's row, and what is read of its chip: id, temperature, power, used, utilisation
+    "narrow": ("|0 TX8100|0 x 41C 55W/150W 7M/65536M 3%|", (0, 41, 55.0, 7, 3)),
+    "wide": ("|  12   TX8110   |   48   ok   41.9C   55.25W  / 150W   7M  /  65536M    3.6%  |", (48, 42, 55.25, 7, 4)),
+    "nothing measured": ("| 0 TX8100 | 0 - -C -W / -W 0M / 65536M -% |", (0, None, None, 0, None)),
+    "negative": ("| 0 TX8100 | 0 x -5C -1W / 150W 0M / 65536M -1% |", (0, -5, -1.0, 0, -1)),
+    "more cells": ("| 0 TX8100 | 0 x 41C 55W / 150W | 7M / 65536M 3% |", (0, 41, 55.0, 7, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_row_is_found_by_its_units_and_not_by_its_columns(name: str) -> None:
+    line, expected = ROWS[name]
+    (chip,) = tsingmicro.parse_table(line, "")
+    found = (chip.id, chip.temperature_c, chip.power_w, chip.memory_used_mib, chip.utilization_pct)
+    assert found == expected
+
+
+STATES: dict[str, tuple[dict[str, Any], str, str]] = {
+    # name: readings, state, a part of the problem
+    "unknown layout": (raw(answer("TSM-SMI V9\nCard count: 8\n8 devices, all fine\n"), True), "unknown", "not known"),
+    "captions alone": (raw(answer("| Card Name | NPU-Util |\n"), True), "unknown", "not known"),
+    "no output": (raw(answer(""), True), "unknown", "no output"),
+    "no driver": (raw(answer("", 127, "sh: tsm_smi: not found")), "no-driver", "not found"),
+    "module without devices": (raw(answer("open failed\n", 1), True), "not-started", "open failed"),
+    "nodes without module": (raw(answer("", 1), nodes=("/dev/accel/dev-0",)), "not-started", "status 1"),
+    "tool hangs": (raw({"error": "no answer within 30 s"}, True), "not-started", "within 30 s"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_what_is_no_screen_of_cards_has_its_own_state(name: str) -> None:
+    readings, state, problem = STATES[name]
+    cards, _ = tsingmicro.read(readings, ACCELERATOR, CARDS)
+    assert (cards.state, cards.chips) == (state, ())
+    assert problem in cards.problem
+
+
+@pytest.mark.parametrize("text", ["", "Driver Version: 1", "| Driver Version |  |", "| driver | v1 |"])
+def test_version_that_is_not_there(text: str) -> None:
+    assert tsingmicro.parse_version(text) is None
+
+
+def test_host_is_asked_with_the_patience_that_the_tool_needs() -> None:
+    request = observe.build(catalog.load(), observe.Settings(accelerator="tx8"))
+    assert request["command_timeout_s"] == 30
+    assert request["commands"]["smi"][-1].endswith("exec tsm_smi")
+    assert "/dev/accel/dev-*" in request["globs"]
