@@ -10,11 +10,12 @@ from deployer.errors import UsageError
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault; `argument` is the value that it takes where none is given."""
+    """One fault; `argument` is the value that it takes where none is given, `accelerator` the only one that has it."""
 
     title: str
     place: Literal["host", "container", "packages"] = "host"
     argument: str = ""
+    accelerator: str = ""
 
 
 FAULTS = {
@@ -36,6 +37,10 @@ FAULTS = {
     "port-taken": Fault("another program listens on a port (=PORT)", argument="8000"),
     "ssh-slow": Fault("every SSH command waits first (=SECONDS)", argument="0.5"),
     "host-down": Fault("the host is off", place="container"),
+    "installer-stays": Fault("the driver's installer stays in the foreground when the chips are up", accelerator="tx8"),
+    "silicon-down": Fault("a chip does not come up", accelerator="tx8"),
+    "smi-unknown": Fault("tsm_smi prints a screen that nobody knows", accelerator="tx8"),
+    "smi-hangs": Fault("tsm_smi does not answer", accelerator="tx8"),
 }
 
 

@@ -30,6 +30,7 @@ MEMORY_KIB = 512 * 2**20
 # Ids of cards as npu-smi gives them to slots: hardly ever 0, 1, 2 …
 CARD_IDS = {1: (8,), 2: (1, 4), 3: (1, 2, 5), 4: (1, 2, 4, 5)}
 FACTORY_FIRMWARE = "7.1.0.5.220"
+TX8_WEIGHTS = "qwen2.5-7b"
 WEIGHTS_DIR = "/home/ckpt/{{ deployer_model }}"
 SUBNETS = 64
 
@@ -67,12 +68,12 @@ class Lab:
                     f"lab {self.name!r} has the host {name}, which is not in {inventory}",
                     "`deployer lab down` first, or give this lab another --name",
                 )
-        ascend = any(each.accelerator.startswith("ascend") for each in wanted.hosts.values())
+        kinds = {each.accelerator for each in wanted.hosts.values()} - {"cpu"}
         host_images = {
             f: images.host_image(self.client, f, self.say) for f in {w.flavour for w in wanted.hosts.values()}
         }
-        brought = self._packages() if ascend else None
-        lent = engine.site_packages(self.say) if ascend else None
+        brought = {kind: self._packages(kind) for kind in kinds}
+        lent = engine.site_packages(self.say) if kinds else None
         self._key()
         network = self._network()
         for name, each in wanted.hosts.items():
@@ -82,8 +83,8 @@ class Lab:
             container = self._container(name)
             if container.status != "running" and "host-down" not in self._faults(name):
                 container.start()
-            if brought:
-                packages.lend(brought, self.directory / "packages" / name)
+            if each.accelerator in brought:
+                packages.lend(brought[each.accelerator], self.directory / "packages" / name)
         addresses = {name: self._wait(name) for name in wanted.hosts}
         self._known_hosts(addresses)
         return site.write(
@@ -135,7 +136,8 @@ class Lab:
         if fault.place == "container":
             container.stop(timeout=STOP_TIMEOUT_S) if on else container.start()
         elif fault.place == "packages":
-            packages.lend(self._packages(), self.directory / "packages" / host)
+            kind = container.labels[f"{docker_engine.LABEL}.accelerator"]
+            packages.lend(self._packages(kind), self.directory / "packages" / host)
             if on:
                 packages.truncate(self.directory / "packages" / host)
         else:
@@ -181,6 +183,8 @@ class Lab:
         if wanted.accelerator.startswith("ascend"):
             images.write_file(container, "/etc/lab/ascend.json", json.dumps({"cards": _ascend_cards(wanted)}).encode())
             self._copy_weights(container, wanted)
+        if wanted.accelerator == "tx8":
+            images.write_file(container, "/etc/lab/tx8.json", json.dumps({"cards": wanted.cards}).encode())
         container.start()
         if wanted.user != "root":
             self._account(container, wanted.user, public)
@@ -196,14 +200,12 @@ class Lab:
     def _copy_weights(self, container: Any, wanted: site.Wanted) -> None:
         """Tiny weights of every model, where the inventory says that weights are."""
         place = str(wanted.variables.get("deployer_weights_dir", WEIGHTS_DIR))
-        store = state_dir() / "lab" / "weights"
         for model, billions in weights.MODELS.items():
-            if not (store / model / "SHA256SUMS").is_file():
-                weights.make(store / model, billions)
+            store = _weights(model, billions)
             target = re.sub(r"\{\{.*?\}\}", model, place)
             if target == place and not place.rstrip("/").lower().endswith(model):
                 continue
-            for path in (store / model).iterdir():
+            for path in store.iterdir():
                 images.write_file(container, f"{target}/{path.name}", path.read_bytes())
 
     def _variables(self, wanted: site.Wanted, addresses: dict[str, str]) -> dict[str, Any]:
@@ -214,14 +216,19 @@ class Lab:
             "ansible_ssh_private_key_file": str(self.directory / "key"),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={known}",
         }
-        if wanted.accelerator.startswith("ascend"):
+        if wanted.accelerator != "cpu":
             own["deployer_packages_dir"] = str(self.directory / "packages" / wanted.name)
+        if wanted.accelerator.startswith("ascend"):
             own["deployer_weights_dir"] = wanted.variables.get("deployer_weights_dir", WEIGHTS_DIR)
         return own
 
-    def _packages(self) -> Path:
+    def _packages(self, kind: str) -> Path:
         architecture = platform.machine()
         host = images.host_image(self.client, "debian", self.say)
+        if kind == "tx8":
+            model = _weights(TX8_WEIGHTS, weights.MODELS[TX8_WEIGHTS])
+            place = state_dir() / "lab" / "packages" / "tx8-4.3.7.p3"
+            return packages.make_tx8(self.client, host, images.tx8_image(self.client, self.say), model, place, self.say)
         serving = images.serving_image(self.client, architecture, self.say)
         return packages.make(self.client, host, serving, architecture, state_dir() / "lab" / "packages", self.say)
 
@@ -307,6 +314,14 @@ class Lab:
     def _keep_faults(self, host: str, names: set[str]) -> None:
         state = self._all_faults() | {host: sorted(names)}
         (self.directory / "faults.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+
+
+def _weights(model: str, billions: float) -> Path:
+    """Tiny weights that stand for a model, made once."""
+    place = state_dir() / "lab" / "weights" / model
+    if not (place / "SHA256SUMS").is_file():
+        weights.make(place, billions)
+    return place
 
 
 def _cards(wanted: site.Wanted) -> str:

@@ -26,6 +26,7 @@ SERVING = {
     "x86_64": "hub.oepkgs.net/oedeploy/openeuler/x86_64/intelligence_boom:"
     "0.1.0-x86_64-300I-Duo-mindspore2.7-openeuler24.03-lts-sp2",
 }
+TX8 = "hub.tsingmicro.com/tx8/v4.3.7.p3:kuiper-rex1032-release"
 APT = ("sources.list", "sources.list.d", "apt.conf.d", "keyrings", "trusted.gpg.d")
 
 Say = Callable[[str], None]
@@ -39,7 +40,7 @@ class LabError(DeployerError):
 
 def host_image(client: Any, flavour: str, say: Say) -> str:
     """The image of a host, made where it is missing or its files have changed."""
-    parts = ["Dockerfile", "host", "os", "ascend"]
+    parts = ["Dockerfile", "host", "os", "ascend", "tx8"]
     tag = f"deployer-lab-{flavour}:{_digest(parts)}"
     if not _exists(client, tag):
         base = base_image(client, say)
@@ -52,15 +53,23 @@ def serving_image(client: Any, architecture: str, say: Say) -> str:
     """The emulated serving image, under the vendor's name for this architecture."""
     if architecture not in SERVING:
         raise UsageError(f"the lab runs on {' and '.join(SERVING)}, this machine is {architecture}")
-    tag = f"deployer-lab-serving:{_digest(['image'])}"
+    return _serving(client, "image", SERVING[architecture], say)
+
+
+def tx8_image(client: Any, say: Say) -> str:
+    """The emulated release image of the TX8, under the vendor's name."""
+    return _serving(client, "tx8/image", TX8, say)
+
+
+def _serving(client: Any, part: str, name: str, say: Say) -> str:
+    tag = f"deployer-lab-serving:{_digest([part])}"
     if not _exists(client, tag):
         base = base_image(client, say)
         say("making the serving image")
-        parts = {path.name: path for path in (FILES / "image").iterdir()}
-        _build(client, tag, "Dockerfile", base, parts, None)
-    repository, _, version = SERVING[architecture].rpartition(":")
+        _build(client, tag, "Dockerfile", base, {path.name: path for path in (FILES / part).iterdir()}, None)
+    repository, _, version = name.rpartition(":")
     client.images.get(tag).tag(repository, version)
-    return SERVING[architecture]
+    return name
 
 
 def base_image(client: Any, say: Say) -> str:

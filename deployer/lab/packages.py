@@ -45,6 +45,30 @@ def make(client: Any, host_image: str, serving_image: str, architecture: str, di
     return directory / PAIRS[0][0]
 
 
+def make_tx8(client: Any, host_image: str, serving_image: str, weights: Path, directory: Path, say: Say) -> Path:
+    """The archives of one TX8 release: image and driver installer, environments, engine, kcore, weights."""
+    directory.mkdir(parents=True, exist_ok=True)
+    stamp = directory.parent / f"{directory.name}.made-of"
+    made_of = f"{host_image} {client.images.get(serving_image).id}\n"
+    if stamp.is_file() and stamp.read_text() == made_of:
+        return directory
+    say("making the TX8's archives")
+    shutil.rmtree(directory)
+    directory.mkdir()
+    archive = directory / "image.tar"
+    with archive.open("wb") as stream:
+        for chunk in client.images.get(serving_image).save(named=serving_image):
+            stream.write(chunk)
+    client.containers.run(
+        host_image, ["/usr/local/lib/lab/tx8/make-packages", "/out", "/out/image.tar", "/weights"], entrypoint="",
+        remove=True, network_mode="none",
+        volumes={str(directory): {"bind": "/out", "mode": "rw"}, str(weights): {"bind": "/weights", "mode": "ro"}},
+    )  # fmt: skip
+    archive.unlink()
+    stamp.write_text(made_of)
+    return directory
+
+
 def lend(source: Path, target: Path) -> None:
     """A host's own directory of the same files, without their bytes once more."""
     target.mkdir(parents=True, exist_ok=True)

@@ -13,10 +13,9 @@ import yaml
 
 from deployer.errors import InventoryError, UsageError
 
-# Cards by the accelerators that the lab can emulate.
-ACCELERATORS = ("ascend-310p", "cpu")
+# The accelerators that the lab can emulate: how many cards a host has where it is not said, and at the most.
+ACCELERATORS = {"ascend-310p": (1, 4), "tx8": (8, 8), "cpu": (1, 4)}
 FLAVOURS = ("openeuler", "debian")
-MAX_CARDS = 4
 # How the real hosts are reached says nothing of the lab's.
 CONNECTION = (
     "ansible_host", "ansible_port", "ansible_connection", "ansible_password", "ansible_ssh_pass",
@@ -82,13 +81,14 @@ def _members(document: dict[str, Any], group: str) -> list[str]:
 def _wanted(name: str, variables: dict[str, Any]) -> Wanted:
     accelerator = str(variables.get("deployer_accelerator") or variables.get("accelerator") or "cpu")
     if accelerator not in ACCELERATORS:
-        raise UsageError(f"{name}: the lab cannot emulate {accelerator!r}", f"it emulates {' and '.join(ACCELERATORS)}")
+        raise UsageError(f"{name}: the lab cannot emulate {accelerator!r}", f"it emulates {', '.join(ACCELERATORS)}")
     flavour = str(variables.get("lab_os", FLAVOURS[0]))
     if flavour not in FLAVOURS:
         raise UsageError(f"{name}: lab_os={flavour!r}", f"it is one of {', '.join(FLAVOURS)}")
-    cards = variables.get("lab_cards", 1)
-    if not str(cards).isdigit() or not 1 <= int(cards) <= MAX_CARDS:
-        raise UsageError(f"{name}: lab_cards={cards!r}", f"it is a number from 1 to {MAX_CARDS}")
+    default, most = ACCELERATORS[accelerator]
+    cards = variables.get("lab_cards", default)
+    if not str(cards).isdigit() or not 1 <= int(cards) <= most:
+        raise UsageError(f"{name}: lab_cards={cards!r}", f"it is a number from 1 to {most}")
     kept = {key: value for key, value in variables.items() if key not in CONNECTION}
     return Wanted(name, accelerator, int(cards), flavour, str(variables.get("ansible_user", "root")), kept)
 
