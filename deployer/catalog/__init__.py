@@ -2,10 +2,21 @@
 
 from deployer.catalog.failures import match as match_failure
 from deployer.catalog.loader import Catalog, load, overlay_directories
-from deployer.catalog.schema import Accelerator, Driver, Failure, Model, Placement, Runtime, Weights, WeightsSource
+from deployer.catalog.schema import (
+    Accelerator,
+    Archive,
+    Driver,
+    Failure,
+    Model,
+    Placement,
+    Runtime,
+    Weights,
+    WeightsSource,
+)
 
 __all__ = [
     "Accelerator",
+    "Archive",
     "Catalog",
     "Driver",
     "Failure",

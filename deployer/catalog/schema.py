@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]
-OptionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
+OptionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
 EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 PciId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}$")]
@@ -75,6 +75,8 @@ class Driver(Entry):
     pairs: tuple[DriverPair, ...] = ()
     chip: str = Field(default="", description="the chip's name in the names of packages, if it stands there")
     driver_package: Pattern = Field(description="name of a driver package, with groups version and arch, maybe chip")
+    archive: str = Field(default="", description="the engine's archive that holds the package, where one does")
+    every_boot: bool = Field(default=False, description="its installer starts the chips, and no reboot does")
     firmware_package: Pattern = Field(
         default="", description="name of a firmware package, with groups chip and version; empty where there is none"
     )
@@ -106,7 +108,10 @@ class Devices(Entry):
 
     chip: str = Field(description="`{id}` is the chip's number")
     shared: tuple[str, ...] = ()
-    visible: EnvironmentName = Field(description="environment variable that lists the chips a process may use")
+    visible: EnvironmentName | Literal[""] = Field(
+        default="", description="environment variable that lists the chips a process may use"
+    )
+    handed: bool = Field(default=True, description="handed to a container one by one; else it mounts where they are")
 
 
 class SupportedSystem(Entry):
@@ -132,7 +137,10 @@ class Accelerator(Entry):
     has_roles: bool = Field(description="whether this version of deployer can deploy to it")
     pci: tuple[PciFunction, ...] = ()
     architectures: tuple[str, ...] = ("x86_64", "aarch64")
+    tool: str = Field(default="", description="the vendor's command that shows the cards")
     chips_per_card: int = Field(default=1, ge=1)
+    chips: int | None = Field(default=None, ge=1, description="chips that a server has, where it is one kind only")
+    whole_cards: bool = Field(default=False, description="a replica's chips are those of whole cards")
     chip_memory_mib: int | None = Field(default=None, ge=1)
     dtypes: tuple[str, ...] = ()
     needs_root: bool = Field(default=False, description="its hosts are reached as root, or by sudo")
@@ -143,6 +151,73 @@ class Accelerator(Entry):
     data_dir: str = Field(description="where engines and weights go on a host; `~` and ${VAR:-default} are the host's")
     config_dir: str = Field(description="where a deployment's readable files go on a host")
     refused_models: tuple[RefusedModel, ...] = ()
+
+
+class Mistake(Entry):
+    """A top directory that says which other archive this is, and what to do."""
+
+    match: Pattern
+    reason: str
+
+
+class Archive(Entry):
+    """A tar archive of the vendor's that is unpacked on the host and keeps its own names there.
+
+    Its version is what its content says: a file's name only finds it.
+    """
+
+    name: Name
+    title: str
+    file: Pattern = Field(description="what its file in the directory of packages may be called")
+    directory: Pattern = Field(
+        default="", description="its top directory, maybe with the group build; empty where it has none"
+    )
+    mistakes: tuple[Mistake, ...] = ()
+    shows: tuple[str, ...] = Field(default=(), description="what is looked for in it, as patterns of paths")
+
+
+class Conda(Entry):
+    """Conda environments that come as an archive and are seen by a container."""
+
+    archive: Name
+    target: str = Field(description="where the container sees them")
+    name: str = Field(description="the environment that the engine runs in")
+    files: tuple[str, ...] = Field(default=(), description="files that the image must have")
+    shell: tuple[str, ...] = Field(default=(), description="lines for the profile of a shell that a person opens")
+
+
+class Install(Entry):
+    """How an unpacked engine is brought into its conda environment, once per version."""
+
+    archive: Name
+    version: Pattern = Field(description="the file in the archive whose name is the version, as its first group")
+    directory: str = Field(description="where in the archive the command runs")
+    command: tuple[str, ...]
+    install_s: int = Field(default=120, ge=0)
+
+
+class CompiledNames(Entry):
+    """What the name of a compiled model's directory says, and what must be in it."""
+
+    title: str
+    pattern: Pattern = Field(description="groups model, precision, chips, maybe length and layers")
+    precisions: dict[str, str] = Field(description="the name's precision → the engine's dtype")
+    files: tuple[str, ...] = Field(description="patterns of paths, each of which must be there")
+    chip_files: str = Field(description="pattern of the file that each chip has")
+    config_keys: tuple[str, ...] = Field(description="what config.json has where it is the vendor's own")
+    config_path: str = Field(description="the key of config.json that names the directory")
+    converter: str = Field(description="the program that compiles a model")
+
+
+class Compiled(Entry):
+    """A model that was compiled for the chip, beside its weights."""
+
+    names: tuple[str, ...] = Field(description="what `model` may be in the name of its directory")
+    types: tuple[str, ...] = Field(default=(), description="what the converter calls this model, per precision")
+    archive: Archive | None = Field(default=None, description="the vendor's, where it hands one out")
+    directories: tuple[str, ...] = Field(
+        default=("chip_out/node_0_0", "node_0_0"), description="where in the archive it may be"
+    )
 
 
 class Runtime(Entry):
@@ -163,7 +238,18 @@ class Runtime(Entry):
     python_min: str = "3.8"
     python_below: str = "4"
     images: dict[str, ImageReference] = Field(default_factory=dict, description="architecture → image reference")
+    image_archive: str = Field(default="", description="the archive below whose file is the image")
+    archives: tuple[Archive, ...] = ()
+    conda: Conda | None = None
+    install: Install | None = None
+    compiled: CompiledNames | None = None
     privileged: bool = Field(default=False, description="the container runs with --privileged")
+    one_server: bool = Field(default=False, description="one server and port for all replicas, each on its own chips")
+    most_replicas: int = Field(default=64, ge=1)
+    served_name: str = Field(default="{model}", description="what the server calls the model")
+    health: str = Field(default="/health", description="what answers 200 once it serves")
+    stop_signal: str = Field(default="", description="what asks the server to end, where not SIGTERM")
+    directory: str = Field(default="", description="where the command runs")
     shell: str = Field(default="/bin/sh", description="what runs the serve script in the container")
     profile: tuple[str, ...] = Field(
         default=(), description="files that the serve script reads first, if they are there"
@@ -212,6 +298,9 @@ class Placement(Entry):
     kv_cache_gib: int | None = Field(default=None, ge=1, description="host memory given to the KV cache")
     dtype: str
     max_model_len: int = Field(ge=1)
+    compiled: Compiled | None = None
+    weights_archive: Archive | None = None
+    family: Name | Literal[""] = Field(default="", description="which of the engine's own clients ask it")
     options: dict[OptionName, OptionValue] = Field(default_factory=dict)
     environment: dict[EnvironmentName, str] = Field(default_factory=dict)
 

@@ -17,7 +17,7 @@ from deployer.cli.session import open_session
 from deployer.cli.state import HostState
 from deployer.errors import ExitStatus, worst
 from deployer.observe.observation import DeploymentState, Observation
-from deployer.units import duration
+from deployer.units import duration, ranges
 
 Served = list[str] | str
 
@@ -38,7 +38,7 @@ def command(options: HostOptions) -> int:
         found = [(state, each) for state in session.hosts.values() for each in _deployments(state, options)]
         served = in_parallel(_ask, [each for _, each in found])
         answers = {(state.host, each.name): names for (state, each), names in zip(found, served, strict=True)}
-        healthy = all(each.model in names for (_, each), names in zip(found, served, strict=True))
+        healthy = all(each.served_name in names for (_, each), names in zip(found, served, strict=True))
         status = worst([session.exit_status(), ExitStatus.OK if healthy else ExitStatus.UNHEALTHY])
         if options.as_json:
             print_json(
@@ -85,7 +85,7 @@ def _serving(state: HostState, answers: dict[tuple[str, str], Served]) -> list[d
             "model": each.model or None,
             "container": each.container or None,
             "chips": list(each.chips),
-            "healthy": each.model in answers[state.host, each.name],
+            "healthy": each.served_name in answers[state.host, each.name],
             "served": answers[state.host, each.name],
         }
         for each in (state.observation.deployments.values() if state.observation else ())
@@ -126,7 +126,7 @@ def _table(states: Any, options: HostOptions, answers: dict[tuple[str, str], Ser
                 _cards(state.observation),
                 each.name,
                 each.model,
-                ", ".join(map(str, each.chips)),
+                ranges(each.chips),
                 _state(each, served),
                 each.endpoint,
             )
@@ -156,7 +156,7 @@ def _state(deployment: DeploymentState, served: Served) -> Text:
     if process is None:
         left = f", {len(deployment.strays)} processes left behind" if deployment.strays else ""
         return Text(f"not running{left}", "red")
-    if isinstance(served, list) and deployment.model in served:
+    if isinstance(served, list) and deployment.served_name in served:
         return Text(f"serving, pid {process.pid}, for {duration(process.age_s)}", "green")
     if not deployment.ready and process.age_s < 600:
         return Text(f"loading, pid {process.pid}, for {duration(process.age_s)}", "yellow")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deployer.catalog import Accelerator, Catalog
-from deployer.observe import holder, packages
+from deployer.observe import holder, packages, unpacked
 from deployer.observe.observation import Observation, Package
 from deployer.observe.parse import parse
 from deployer.observe.settings import Settings
@@ -16,6 +16,9 @@ def interpret(host: str, raw: Mapping[str, Any], catalog: Catalog, settings: Set
     """Parse the answer; who holds the lock and which packages there are is seen here, not there."""
 
     def offline(accelerator: Accelerator) -> tuple[Package, ...] | None:
-        return packages.read(host, settings.packages_dir, accelerator) if settings.packages_dir else None
+        if not settings.packages_dir:
+            return None
+        wanted = unpacked.archives(catalog, settings, accelerator)
+        return packages.read(host, settings.packages_dir, accelerator, wanted)
 
     return parse(host, raw, catalog, settings, holder.alive, offline)

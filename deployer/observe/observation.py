@@ -61,6 +61,36 @@ class WeightsState(Facts):
     algorithm: str = ""
     checksums: dict[str, str] = {}
     verified: bool = False
+    layers: int | None = None
+    config: dict[str, str] = {}
+
+
+class ArchivedImage(Facts):
+    """An archive of `docker save` that was inside an archive."""
+
+    path: str
+    id: str
+    tags: tuple[str, ...] = ()
+    size: int = 0
+
+
+class Unpacked(Facts):
+    """An archive that was unpacked on the host; `files` are the paths below `path` that were looked for."""
+
+    path: str
+    archive: str
+    fingerprint: str
+    build: str = ""
+    files: tuple[str, ...] = ()
+    images: tuple[ArchivedImage, ...] = ()
+
+
+class CompiledState(Facts):
+    """A compiled model's directory; `files` are paths below it."""
+
+    path: str
+    exists: bool
+    files: tuple[str, ...] = ()
 
 
 class Container(Facts):
@@ -112,6 +142,7 @@ class Chip(Facts):
     temperature_c: int | None = None
     power_w: float | None = None
     processes: tuple[int, ...] = ()
+    busy: bool = False
 
 
 class AcceleratorState(Facts):
@@ -161,6 +192,9 @@ class Package(Facts):
     sha256: str = ""
     image_id: str = ""
     tags: tuple[str, ...] = ()
+    top: str = ""
+    build: str = ""
+    fingerprint: str = ""
     problem: str = ""
 
 
@@ -169,6 +203,7 @@ class DeploymentState(Facts):
 
     name: str
     model: str
+    served_name: str = ""
     accelerator: str
     port: int
     endpoint: str
@@ -227,6 +262,7 @@ class Places(Facts):
 
     data: str
     config: str
+    home: str = ""
 
 
 class Observation(Facts):
@@ -271,6 +307,9 @@ class Observation(Facts):
     packages: tuple[Package, ...] | None = None
     packages_problem: str = ""
     mounts: dict[str, str] = {}
+    unpacked: dict[str, Unpacked] = {}
+    compiled: CompiledState | None = None
+    engine_version: str = ""
 
     @property
     def containers(self) -> tuple[Container, ...]:

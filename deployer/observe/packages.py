@@ -6,23 +6,29 @@ No large file is read as a whole here: names, sizes, an archive's own list of it
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
 import tarfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deployer.catalog import Accelerator
+from deployer.catalog import Accelerator, Archive
 from deployer.errors import SettingsError
 from deployer.observe.observation import Package
 
 LISTS = ("SHA256SUMS", "sha256sums.txt", "SHA256SUMS.txt")
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
+EDGE = 65536
 MANIFEST_LIMIT = 16 * 1024 * 1024
 
 
-def read(host: str, directory: str, accelerator: Accelerator) -> tuple[Package, ...]:
-    """Every file in the directory that is a package or an image archive."""
+def read(
+    host: str, directory: str, accelerator: Accelerator, archives: Mapping[str, Archive] | None = None
+) -> tuple[Package, ...]:
+    """Every file in the directory that is a package, an image archive, or one of the engine's `archives` by name."""
     place = Path(directory).expanduser()
     if not place.is_dir():
         raise SettingsError(
@@ -34,7 +40,7 @@ def read(host: str, directory: str, accelerator: Accelerator) -> tuple[Package, 
         found = [
             package
             for path in sorted(place.iterdir())
-            if path.is_file() and (package := _package(path, accelerator, sums)) is not None
+            if path.is_file() and (package := _package(path, accelerator, archives or {}, sums)) is not None
         ]
     except OSError as error:
         raise SettingsError(f"{host}: {error.filename or directory} cannot be read: {error.strerror}") from error
@@ -53,17 +59,26 @@ def _sums(directory: Path) -> dict[str, str]:
     return sums
 
 
-def _package(path: Path, accelerator: Accelerator, sums: dict[str, str]) -> Package | None:
+def _package(
+    path: Path, accelerator: Accelerator, archives: Mapping[str, Archive], sums: dict[str, str]
+) -> Package | None:
     facts: dict[str, Any] = {
         "path": str(path.absolute()),
         "name": path.name,
         "size": path.stat().st_size,
         "sha256": sums.get(path.name, ""),
     }
-    if path.name.lower().endswith(ARCHIVES):
-        found = path.stat()
-        archive = _archive(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+    found = path.stat()
+    identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    for name, wanted in archives.items():
+        if re.match(wanted.file, path.name):
+            return Package(kind=name, **_vendors(path, identity, wanted), **facts)
+    # Where the image comes in an archive of the vendor's, no other large archive is read to its end in search of one.
+    if path.name.lower().endswith(ARCHIVES[:1] if archives else ARCHIVES):
+        archive = _archive(path, identity)
         return None if archive is None else Package(kind="image", **archive, **facts)
+    if archives and path.name.lower().endswith(ARCHIVES):
+        return Package(kind="other", **facts)
     driver = accelerator.driver
     for kind, pattern in (("driver", driver.driver_package), ("firmware", driver.firmware_package)) if driver else ():
         match = re.match(pattern, path.name) if pattern else None
@@ -101,6 +116,39 @@ def _archive(path: Path, identity: tuple[int, ...]) -> dict[str, Any] | None:  #
         return None
     except (tarfile.TarError, EOFError, OSError, ValueError, IndexError, TypeError, AttributeError) as error:
         return {"problem": f"truncated or no image archive: {error}"}
+
+
+def _vendors(path: Path, identity: tuple[int, ...], wanted: Archive) -> dict[str, Any]:
+    """What an archive's edges say: its top directory, its build, and whether it is the one that is meant."""
+    facts = dict(_edges(path, identity))
+    top = str(facts.get("top", ""))
+    if facts.get("problem") or not wanted.directory:
+        return facts
+    match = re.match(wanted.directory, top)
+    if match:
+        return facts | {"build": match.groupdict().get("build") or ""}
+    reason = next((each.reason for each in wanted.mistakes if re.match(each.match, top)), f"not {wanted.title}")
+    return facts | {"problem": f"its top directory is {top}: {reason}"}
+
+
+@functools.lru_cache(maxsize=256)
+def _edges(path: Path, identity: tuple[int, ...]) -> dict[str, Any]:
+    """Top directory and fingerprint of a tar archive, of which only the edges are read.
+
+    The end of a gzip file has the checksum and the length of all that is in it.
+    """
+    try:
+        with path.open("rb") as file:
+            size = identity[2]
+            digest = hashlib.sha256(f"{size}:".encode() + file.read(EDGE))
+            file.seek(max(0, size - EDGE))
+            digest.update(file.read(EDGE))
+        with tarfile.open(path, "r|*") as archive:
+            member = next(each for each in archive if each.name.strip("./"))
+    except (tarfile.TarError, EOFError, OSError, ValueError, StopIteration, zlib.error) as error:
+        return {"problem": f"truncated or no tar archive: {error or 'it is empty'}"}
+    top = next(part for part in member.name.split("/") if part not in ("", "."))
+    return {"fingerprint": digest.hexdigest()[:16], "top": top}
 
 
 def _json(archive: tarfile.TarFile, name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from deployer.catalog import Accelerator, Catalog
-from deployer.observe import request, weights
+from deployer.observe import request, unpacked, weights
 from deployer.observe.observation import (
     AcceleratorState,
     Container,
@@ -65,13 +65,19 @@ def _parse(
 ) -> Observation:
     detected = detect(catalog, raw["pci"])
     accelerator = _choose(catalog, settings, detected)
-    places = Places(data=raw["places"][f"{accelerator.name}.data"], config=raw["places"][f"{accelerator.name}.config"])
+    places = Places(
+        data=raw["places"][f"{accelerator.name}.data"],
+        config=raw["places"][f"{accelerator.name}.config"],
+        home=raw["places"].get(f"{accelerator.name}.home", ""),
+    )
     data_key, config_key = "{" + accelerator.name + ".data}", "{" + accelerator.name + ".config}"
     memory = _memory(_text(raw, "/proc/meminfo"))
     engines = _engines(raw, data_key, places)
     lock = _lock(_text(raw, f"{data_key}/lock.json"))
     docker = _docker(raw["docker"]) if raw.get("docker") else None
     cards, driver = _cards(raw, accelerator, data_key)
+    added = frozenset(key for each in catalog.runtimes.values() if each.compiled for key in each.compiled.config_keys)
+    archives, compiled, engine_version = unpacked.read(raw, catalog, settings, accelerator)
     system = _os_release(_text(raw, "/etc/os-release"))
     return Observation(
         host=host,
@@ -87,6 +93,9 @@ def _parse(
         driver=driver,
         docker=docker,
         packages=packages(accelerator),
+        unpacked=archives,
+        compiled=compiled,
+        engine_version=engine_version,
         mounts={mount.path: str(raw["paths"].get(mount.path, {}).get("kind", "")) for mount in accelerator.mounts},
         boot_id=(_text(raw, "/proc/sys/kernel/random/boot_id") or "").strip(),
         user=raw["host"]["user"],
@@ -108,9 +117,10 @@ def _parse(
             for place, key in (
                 (places.data, data_key),
                 (places.config, config_key),
+                (places.home, "{" + accelerator.name + ".home}"),
                 *((key, key) for key in raw["disks"] if key.startswith("/")),
             )
-            if "error" not in raw["disks"][key]
+            if "error" not in raw["disks"].get(key, {"error": "not asked"})
         }
         | _docker_disk(raw.get("docker") or {}),
         listeners=tuple(
@@ -124,8 +134,8 @@ def _parse(
             if not complete and raw["paths"].get(directory.replace(places.data, data_key), {}).get("exists")
         ),
         weights={
-            path: weights.judge(path, reading, _text(raw, request.verified_stamp(data_key, path)))
-            for path, reading in ((key.replace(data_key, places.data), each) for key, each in raw["weights"].items())
+            path: weights.judge(path, reading, _text(raw, request.verified_stamp(data_key, path)), added)
+            for path, reading in ((_expanded(raw, key), each) for key, each in raw["weights"].items())
         },
         deployments=_deployments(raw, raw["deployments"].get(config_key) or {}, places),
         unit_dir=raw["places"]["units"],
@@ -166,6 +176,11 @@ def _choose(catalog: Catalog, settings: Settings, detected: list[str]) -> Accele
 def _text(raw: Raw, path: str) -> str | None:
     text = raw["files"].get(path, {}).get("text")
     return None if text is None else str(text)
+
+
+def _expanded(raw: Raw, key: str) -> str:
+    """A path of the request with its places in it."""
+    return re.sub(r"\{([^{}]+)\}", lambda match: str(raw["places"].get(match[1], match[0])), key)
 
 
 def _memory(text: str | None) -> dict[str, int]:
@@ -305,6 +320,7 @@ def _deployment(
         state = DeploymentState(
             name=name,
             model=record["model"],
+            served_name=record.get("served_name") or record["model"],
             accelerator=record["accelerator"],
             port=record["port"],
             endpoint=record["endpoint"],

@@ -494,6 +494,19 @@ def nofile() -> List[int]:
     return [2**31 if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(resource.RLIMIT_NOFILE)]
 
 
+def pointed(stamps: Dict[str, str], placed: Callable[[str], str]) -> Dict[str, str]:
+    """Name → the directory that a stamp names; where there is none, a path that is not there either."""
+    found = {}
+    for name, stamp in stamps.items():
+        path = placed(stamp)
+        try:
+            place = json.loads(str(read_text(path).get("text") or "")).get("path")
+        except (ValueError, AttributeError):
+            place = None
+        found[name] = place if isinstance(place, str) and place.startswith("/") else path + ".nothing"
+    return found
+
+
 def uptime_ticks() -> int:
     """Clock ticks since boot, to tell how old a process is."""
     seconds = float(str(read_text("/proc/uptime").get("text") or "0").split()[0])
@@ -513,6 +526,7 @@ def observe(request: Dict[str, Any]) -> Dict[str, Any]:
             text = text.replace("{%s}" % name, value)
         return text
 
+    places.update(pointed(request.get("pointed", {}), placed))
     account = pwd.getpwuid(os.getuid())
     names = os.uname()
     engine = docker() if request.get("docker") else {}

@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from deployer.catalog import Accelerator, Catalog, Model
+from deployer.observe import unpacked
 from deployer.observe.settings import Settings
 from deployer.observe.vendors import VENDORS
 
@@ -91,6 +92,7 @@ def _add(
         _add_cards(request, accelerator, data)
         if settings.log_bytes:
             request["docker_logs"] = {container_name(deployment, 1): max(1, settings.log_bytes // LOG_LINE)}
+    unpacked.ask(request, catalog, settings, accelerator)
     if model and accelerator.name in model.accelerators:
         request["weights"].append(weights_dir(data, model.name))
         runtime = catalog.runtimes[model.accelerators[accelerator.name].runtime]

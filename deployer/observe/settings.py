@@ -29,6 +29,10 @@ class Settings(BaseModel):
     data_dir: HostPath = ""
     config_dir: HostPath = ""
     weights_dir: HostPath = ""
+    home_dir: HostPath = ""
+    compiled_dir: HostPath = ""
+    build: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{0,32}$")] = ""
+    chips: int = Field(default=0, ge=0, le=1024)
     python: HostPath = ""
     listen: Address = ""
     port: int = Field(default=8000, ge=1, le=65535)
@@ -79,6 +83,9 @@ class Settings(BaseModel):
             "model": "deployer_model",
             "served-model-name": "deployer_model",
             "tensor-parallel-size": "deployer_tensor_parallel",
+            "tp-size": "deployer_tensor_parallel",
+            "card-num": "deployer_replicas",
+            "case-dir": "deployer_compiled_dir",
         }
         for name in value:
             if name in own:

@@ -26,6 +26,7 @@ NODES = ("/dev/accel/dev-*", "/dev/tsm/txnpu")
 _VALUE = r"(-|-?\d+(?:\.\d+)?)"
 _CHIP = re.compile(rf"^(\d+)\s+(\S+)\s+{_VALUE}C\s+{_VALUE}W\s*/\s*{_VALUE}W\s+(\d+)M\s*/\s*(\d+)M\s+{_VALUE}%")
 _CARD = re.compile(r"^(\d+)\s+(\S+)")
+FREE = "No running processes found"
 _CAPTIONS = ("Card count", "TSM-SMI", "NPU-Util")
 
 
@@ -36,6 +37,10 @@ def ask(request: dict[str, Any], accelerator: Accelerator) -> None:  # noqa: ARG
         "smi": ["/bin/sh", "-c", _SHELL],
         "smi-version": ["/bin/sh", "-c", f"{_SHELL} --version"],
     }
+    # Per card, whether a program runs on it.
+    request["commands_each"]["smi-card"] = {
+        "from": "smi", "pattern": r"^\|\s*(\d+)\s+[A-Za-z]\S*\s*\|", "argv": ["/bin/sh", "-c", f"{_SHELL} -i {{}}"],
+    }  # fmt: skip
     request["paths"].append(MODULE)
     request.setdefault("globs", []).extend(NODES)
 
@@ -54,6 +59,8 @@ def read(
     if not chips:
         problem = f"{TOOL}: a layout that is not known" if text.strip() else f"{TOOL}: no output"
         return cards.model_copy(update={"state": "unknown", "problem": problem}), driver
+    busy = {card for card in {chip.card for chip in chips} if _is_busy(raw, card)}
+    chips = tuple(chip.model_copy(update={"busy": chip.card in busy}) for chip in chips)
     found = {
         "state": "ok",
         "driver_version": version,
@@ -64,12 +71,25 @@ def read(
 
 
 def _no_answer(raw: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Why the tool did not show the cards: without module and nodes there is no driver."""
+    """Why the tool did not show the cards: without module and nodes there is no driver.
+
+    One that hangs has not said that the chips are down, and nothing is started on top of it.
+    """
     loaded = raw["paths"].get(MODULE, {}).get("exists") or any(raw.get("globs", {}).get(each) for each in NODES)
     said = f"{answer.get('stdout', '')}\n{answer.get('stderr', '')}"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
+    if answer.get("rc") == 127:
+        lines = ["not installed"]
     words = lines[-1][:200] if lines else str(answer.get("error") or f"status {answer.get('rc')}")
+    if loaded and "rc" not in answer:
+        return {"state": "unknown", "problem": f"{TOOL}: {words}"}
     return {"state": "not-started" if loaded else "no-driver", "problem": f"{TOOL}: {words}"}
+
+
+def _is_busy(raw: Mapping[str, Any], card: int) -> bool:
+    """`tsm_smi -i CARD` ends with 0 and this line when the card is free, with 0 and another screen when it is not."""
+    answer = raw["commands"].get(f"smi-card {card}", {})
+    return answer.get("rc") == 0 and FREE not in str(answer.get("stdout", ""))
 
 
 def parse_version(text: str) -> str | None:

@@ -17,8 +17,13 @@ _LINE = re.compile(r"^([0-9a-fA-F]{32}|[0-9a-fA-F]{64})\s+\*?(\S.*)$")
 _BSD_LINE = re.compile(r"^(?:SHA256|MD5)\s*\((.+)\)\s*=\s*([0-9a-fA-F]{32,64})$")
 
 
-def judge(path: str, raw: Mapping[str, Any], verified: str | None = None) -> WeightsState:
-    """The state of one directory; `path` is where it is on the host, `verified` the stamp of an earlier comparison."""
+def judge(
+    path: str, raw: Mapping[str, Any], verified: str | None = None, keys: frozenset[str] = frozenset()
+) -> WeightsState:
+    """The state of one directory; `path` is where it is on the host, `verified` the stamp of an earlier comparison.
+
+    `keys` of config.json are those that vendors add for their engines.
+    """
     half_written = bool(raw.get("half_written"))
     if not raw.get("exists"):
         return WeightsState(path=path, exists=False, half_written=half_written)
@@ -32,6 +37,8 @@ def judge(path: str, raw: Mapping[str, Any], verified: str | None = None) -> Wei
         size=sum(int(each.get("size") or 0) for each in files.values()),
         stamped="text" in (raw.get("stamp") or {}),
         dtype=_dtype(raw),
+        layers=_layers(raw),
+        config=_config(raw, keys),
         algorithm=algorithm,
         checksums=checksums,
         verified=_is_verified(verified, files, algorithm, checksums),
@@ -53,13 +60,32 @@ def checksum_list(lists: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str
     return algorithm, found.get(algorithm, {})
 
 
-def _dtype(raw: Mapping[str, Any]) -> str:
-    """`torch_dtype` of config.json, as newer versions of transformers call `dtype`."""
+def _parsed(raw: Mapping[str, Any]) -> dict[str, Any]:
     try:
         config = json.loads((raw.get("config") or {}).get("text") or "{}")
-        return str(config.get("torch_dtype") or config.get("dtype") or "")
-    except (ValueError, AttributeError):
-        return ""
+    except ValueError:
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _layers(raw: Mapping[str, Any]) -> int | None:
+    found = _parsed(raw).get("num_hidden_layers")
+    return found if isinstance(found, int) else None
+
+
+def _config(raw: Mapping[str, Any], keys: frozenset[str]) -> dict[str, str]:
+    """Those keys that are there, their values as text."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for name, value in _parsed(raw).items()
+        if name in keys
+    }
+
+
+def _dtype(raw: Mapping[str, Any]) -> str:
+    """`torch_dtype` of config.json, as newer versions of transformers call `dtype`."""
+    config = _parsed(raw)
+    return str(config.get("torch_dtype") or config.get("dtype") or "")
 
 
 def _is_verified(

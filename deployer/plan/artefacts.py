@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from deployer.observe.observation import WeightsState
 from deployer.observe.request import verified_stamp, weights_dir
+from deployer.observe.unpacked import WEIGHTS
+from deployer.plan import compiled as compiled_model
+from deployer.plan.archives import Places
+from deployer.plan.compiled import CompiledModel
 from deployer.plan.draft import Draft
 from deployer.plan.types import WeightsSpec
 from deployer.units import gb
@@ -12,14 +16,18 @@ DOWNLOAD_BYTES_PER_S = 20_000_000
 CHECKSUM_BYTES_PER_S = 300_000_000
 
 
-def plan(draft: Draft) -> WeightsSpec:
-    """The weights, and the step that stages or compares them."""
+def plan(draft: Draft, places: Places | None = None, compiled: CompiledModel | None = None) -> WeightsSpec:
+    """The weights, and the step that stages, configures or compares them."""
     settings, model, data = draft.settings, draft.model, draft.observation.places.data
     in_place = bool(settings.weights_dir)
     directory = settings.weights_dir or weights_dir(data, model.name)
+    if places and draft.placement.weights_archive and not in_place:
+        return _unpacked(draft, places, compiled)
     state = draft.observation.weights.get(directory)
     if in_place:
         _in_place(draft, state)
+        if compiled:
+            compiled_model.config(draft, compiled, state, own=False)
     elif draft.runtime.kind == "container":
         draft.refuse(
             "weights",
@@ -40,6 +48,31 @@ def plan(draft: Draft) -> WeightsSpec:
         algorithm=state.algorithm if state and in_place else "",
         checksums=state.checksums if state and in_place else {},
         stamp=verified_stamp(data, directory) if in_place else "",
+    )
+
+
+def _unpacked(draft: Draft, places: Places, compiled: CompiledModel | None) -> WeightsSpec:
+    """Weights that came as an archive: the checksum of that was compared, their config.json is deployer's to set."""
+    directory = places.path(WEIGHTS)
+    state = draft.observation.weights.get(directory)
+    config: dict[str, str] = {}
+    if places.is_new(WEIGHTS):
+        if compiled:
+            draft.step("artefacts", f"config.json of {directory} → name {compiled.path} in it", 1)
+    elif state is None or state.problem:
+        problem = state.problem if state else "cannot be read"
+        draft.refuse(
+            "weights", f"{directory}: {problem}", f"the complete weights of {draft.model.name}",
+            f"remove {directory} and run this again: it is unpacked again",
+        )  # fmt: skip
+    else:
+        config = compiled_model.config(draft, compiled, state, own=True) if compiled else {}
+        for name, value in config.items():
+            draft.step("artefacts", f'"{name}" in {directory}/config.json → {value}', 1)
+        if not config:
+            draft.satisfied["artefacts"] = f"weights in {directory} are complete ({gb(state.size)})"
+    return WeightsSpec(
+        dir=directory, in_place=False, size=draft.model.weights.size, sources=(), sha256={}, config=config
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from deployer.observe.observation import AcceleratorState, Chip, Observation
 from deployer.plan.draft import Draft
-from deployer.units import gb
+from deployer.units import gb, ranges
 
 HEALTHY = ("OK",)
 MIB = 2**20
@@ -24,10 +24,13 @@ class Allotment:
     port: int
 
 
-def plan(draft: Draft) -> list[Allotment]:
-    """The replicas' allotments; what does not fit is refused."""
+def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
+    """The replicas' allotments; what does not fit is refused. `parallel` is what the model was compiled for, if it was.
+
+    Where one server has all replicas, it is one allotment with the chips of each.
+    """
     cards = draft.observation.cards or AcceleratorState(kind=draft.accelerator.name)
-    parallel = _tensor_parallel(draft, cards)
+    parallel = parallel or _tensor_parallel(draft, cards)
     if cards.state == "unknown":
         draft.refuse(
             "cards",
@@ -39,14 +42,20 @@ def plan(draft: Draft) -> list[Allotment]:
     chips = cards.chips or _expected(draft, cards)
     held = _held(draft, chips)
     wanted = draft.settings.replicas
+    if draft.runtime.one_server:
+        return [_one_server(draft, parallel, chips, held)]
     kept = _kept(draft, parallel, chips, held)
     free = [chip for chip in chips if chip.id not in held and chip.health in HEALTHY]
     free = [chip for chip in free if all(chip.id not in numbers for numbers in kept.values())]
-    count = wanted if isinstance(wanted, int) else max(1, len(kept) + _fits(free, parallel))
+    count = (
+        wanted
+        if isinstance(wanted, int)
+        else max(1, len(kept) + _fits(free, parallel, whole=draft.accelerator.whole_cards))
+    )
     allotted: list[Allotment] = []
     ports = _Ports(draft)
     for replica in range(1, count + 1):
-        chosen = kept.get(replica) or _choose(free, parallel)
+        chosen = kept.get(replica) or _choose(free, parallel, whole=draft.accelerator.whole_cards)
         free = [chip for chip in free if chip.id not in chosen]
         if not chosen:
             _refuse(draft, replica, parallel, chips, held)
@@ -55,6 +64,35 @@ def plan(draft: Draft) -> list[Allotment]:
         if not chosen:
             break
     return allotted
+
+
+def _one_server(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict[int, str]) -> Allotment:
+    """T1-X35: one server on the chips of all its replicas. What it has is kept, as far as it is still wanted."""
+    wanted, most = draft.settings.replicas, draft.runtime.most_replicas
+    whole = draft.accelerator.whole_cards
+    free = [chip for chip in chips if chip.id not in held and chip.health in HEALTHY]
+    have = draft.have.get(1)
+    usable = {chip.id for chip in free}
+    own = [
+        group
+        for start in range(0, len(have.chips) if have else 0, parallel)
+        if have and len(group := tuple(have.chips[start : start + parallel])) == parallel and usable.issuperset(group)
+    ]
+    count = wanted if isinstance(wanted, int) else min(most, max(1, _fits(free, parallel, whole=whole)))
+    if count > most:
+        draft.refuse(
+            "replicas", f"deployer_replicas={count}", f"1 to {most} behind one server", "correct it in the inventory"
+        )
+        count = most
+    chosen = [number for group in own[:count] for number in group]
+    for replica in range(len(chosen) // parallel + 1, count + 1):
+        left = [chip for chip in free if chip.id not in chosen]
+        group = _choose(left, parallel, whole=whole)
+        if not group:
+            _refuse(draft, replica, parallel, chips, held)
+            break
+        chosen += group
+    return Allotment(1, tuple(sorted(chosen)), _Ports(draft).take(1))
 
 
 def _tensor_parallel(draft: Draft, cards: AcceleratorState) -> int:
@@ -84,10 +122,12 @@ def _tensor_parallel(draft: Draft, cards: AcceleratorState) -> int:
 def _expected(draft: Draft, cards: AcceleratorState) -> tuple[Chip, ...]:
     """The chips that the PCI bus promises, where their driver has not started them yet: numbered from 0, healthy."""
     device = draft.accelerator.devices.chip if draft.accelerator.devices else ""
-    per_card = max(1, cards.pci_chips // max(1, cards.cards))
+    count, per_card = cards.pci_chips, max(1, cards.pci_chips // max(1, cards.cards))
+    if draft.accelerator.chips:
+        count, per_card = draft.settings.chips or draft.accelerator.chips, draft.accelerator.chips_per_card
     return tuple(
         Chip(id=n, card=n // per_card, chip=n % per_card, device=device.replace("{id}", str(n)), health="OK")
-        for n in range(cards.pci_chips)
+        for n in range(count)
     )
 
 
@@ -107,11 +147,22 @@ def _held(draft: Draft, chips: tuple[Chip, ...]) -> dict[int, str]:
         for device in container.devices:
             if device in numbers:
                 held.setdefault(numbers[device], f"container {container.name}, which is not deployer's")
-    owned = {chip for each in draft.have.values() if each.process for chip in each.chips}
-    for chip in chips:
-        if chip.processes and chip.id not in owned:
-            held.setdefault(chip.id, f"process {chip.processes[0]}")
+    for chip, who in _used(draft, chips).items():
+        held.setdefault(chip, who)
     return held
+
+
+def _used(draft: Draft, chips: tuple[Chip, ...]) -> dict[int, str]:
+    """Chip → the program that the vendor's tool shows on it, unless it is a server of deployer's."""
+    owned = {chip for each in draft.have.values() if each.process for chip in each.chips}
+    used = {chip.id: f"process {chip.processes[0]}" for chip in chips if chip.processes and chip.id not in owned}
+    # Where the tool tells a whole card only, any server of deployer's on that card may be what it means.
+    serving = {chip for each in draft.observation.deployments.values() if each.process for chip in each.chips}
+    cards = {chip.card for chip in chips if chip.id in serving}
+    for chip in chips:
+        if chip.busy and chip.card not in cards:
+            used.setdefault(chip.id, f"a program on card {chip.card} that is not deployer's")
+    return used
 
 
 def _kept(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict[int, str]) -> dict[int, tuple[int, ...]]:
@@ -130,24 +181,27 @@ def _kept(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict[int, 
     return kept
 
 
-def _fits(free: list[Chip], parallel: int) -> int:
+def _fits(free: list[Chip], parallel: int, *, whole: bool = False) -> int:
     """How many more replicas the free chips can hold."""
     count = 0
-    while chosen := _choose(free, parallel):
+    while chosen := _choose(free, parallel, whole=whole):
         free = [chip for chip in free if chip.id not in chosen]
         count += 1
     return count
 
 
-def _choose(free: list[Chip], parallel: int) -> tuple[int, ...]:
-    """The chips for one replica: of the fullest card that has room enough, else of as few cards as can be."""
+def _choose(free: list[Chip], parallel: int, *, whole: bool = False) -> tuple[int, ...]:
+    """The chips for one replica: of the fullest card that has room enough, else of as few cards as can be.
+
+    Where they have to be whole cards, never a part of one.
+    """
     by_card: dict[int, list[int]] = {}
     for chip in sorted(free, key=lambda chip: chip.id):
         by_card.setdefault(chip.card, []).append(chip.id)
     enough = sorted((numbers for numbers in by_card.values() if len(numbers) >= parallel), key=lambda n: (len(n), n))
     if enough:
         return tuple(enough[0][:parallel])
-    if len(free) < parallel:
+    if len(free) < parallel or whole:
         return ()
     chosen: list[int] = []
     for numbers in sorted(by_card.values(), key=lambda n: (-len(n), n)):
@@ -156,7 +210,13 @@ def _choose(free: list[Chip], parallel: int) -> tuple[int, ...]:
 
 
 def _refuse(draft: Draft, replica: int, parallel: int, chips: tuple[Chip, ...], held: dict[int, str]) -> None:
-    parts = [f"chip {number} is held by {who}" for number, who in sorted(held.items())]
+    holders: dict[str, list[int]] = {}
+    for number, who in sorted(held.items()):
+        holders.setdefault(who, []).append(number)
+    parts = [
+        f"chips {ranges(numbers)} are held by {who}" if len(numbers) > 1 else f"chip {numbers[0]} is held by {who}"
+        for who, numbers in holders.items()
+    ]
     parts += [
         f"chip {chip.id} is in {chip.health}" for chip in chips if chip.health not in HEALTHY and chip.id not in held
     ]
@@ -164,8 +224,11 @@ def _refuse(draft: Draft, replica: int, parallel: int, chips: tuple[Chip, ...], 
     of = f" for replica {replica}" if replica > 1 else ""
     sick = any(chip.health not in HEALTHY for chip in chips)
     remedy = "free the chips, or set deployer_tensor_parallel or deployer_replicas lower"
+    if draft.accelerator.whole_cards:
+        remedy = f"free a whole card of {draft.accelerator.chips_per_card} chips, or set deployer_replicas lower"
     if sick:
-        remedy = "look at the card with `npu-smi info`, reset or replace it; or leave the host out with --limit"
+        look = f"look at the card with `{draft.accelerator.tool}`, reset or replace it"
+        remedy = f"{look}; or leave the host out with --limit"
     draft.refuse(
         "chips",
         "; ".join([f"{good} of {len(chips)} free and healthy", *parts]),

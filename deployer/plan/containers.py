@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from deployer.observe.observation import DeploymentState
 from deployer.observe.request import container_name
 from deployer.plan import drift, render
 from deployer.plan.chips import Allotment
 from deployer.plan.draft import Draft
 from deployer.plan.types import ContainerSpec, ImageSpec, ServingSpec
+from deployer.units import ranges
 
 # A container that was restarted this often by Docker is dying again and again.
 RESTARTS = 3
 
 
-def specify(draft: Draft, allotment: Allotment, image: ImageSpec, weights: str, listen: str) -> ServingSpec:
+@dataclass(frozen=True)
+class Own:
+    """What an engine's containers have beside the usual: volumes, paths that must be seen, and values for its command.
+
+    `identity` stands for the content of what was unpacked: other content is another container.
+    """
+
+    volumes: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
+    identity: str = ""
+
+
+def specify(
+    draft: Draft, allotment: Allotment, image: ImageSpec, weights: str, listen: str, own: Own | None = None
+) -> ServingSpec:
     """One replica: its container and its files."""
+    own = own or Own()
     name = container_name(draft.deployment, allotment.replica)
     config = replica_dir(draft.observation.places.config, draft.deployment, allotment.replica)
     script = f"{config}/serve.sh"
     privileged = draft.runtime.privileged if draft.settings.privileged is None else draft.settings.privileged
     devices = draft.accelerator.devices
-    nodes = [devices.chip.replace("{id}", str(chip)) for chip in allotment.chips] if devices else []
+    handed = devices if devices and devices.handed else None
+    nodes = [handed.chip.replace("{id}", str(chip)) for chip in allotment.chips] if handed else []
     container = ContainerSpec(
         name=name,
         image=image.id or image.reference,
         command=(draft.runtime.shell, script),
-        devices=(*nodes, *(devices.shared if devices else ())),
+        devices=(*nodes, *(handed.shared if handed else ())),
         volumes=(
             *_driver_volumes(draft, draft.have.get(allotment.replica)),
-            f"{weights}:{weights}:ro",
+            *own.volumes,
+            *(f"{each}:{each}:ro" for each in (weights, *own.paths) if not _is_below(each, own.volumes)),
             f"{config}:{config}:ro",
         ),
         privileged=privileged,
@@ -36,11 +58,13 @@ def specify(draft: Draft, allotment: Allotment, image: ImageSpec, weights: str, 
             "deployer.deployment": draft.deployment,
             "deployer.replica": str(allotment.replica),
             "deployer.model": draft.model.name,
+            **({"deployer.archives": own.identity} if own.identity else {}),
         },
+        stop_signal=draft.runtime.stop_signal,
     )
     # S3-X13: with --privileged a process sees every device of the host, else only those handed in, from 0.
     visible = allotment.chips if privileged else tuple(range(len(allotment.chips)))
-    environment = {devices.visible: ",".join(map(str, visible))} if devices else {}
+    environment = {devices.visible: ",".join(map(str, visible))} if devices and devices.visible else {}
     return render.serving(
         draft,
         render.Replica(
@@ -54,8 +78,14 @@ def specify(draft: Draft, allotment: Allotment, image: ImageSpec, weights: str, 
             chips=allotment.chips,
             environment=environment,
             container=container,
+            values=own.values,
         ),
     )
+
+
+def _is_below(path: str, volumes: tuple[str, ...]) -> bool:
+    """Whether a container sees a path of the host through one of its volumes already."""
+    return any(path.startswith(f"{volume.split(':')[0]}/") for volume in volumes)
 
 
 def replica_dir(root: str, deployment: str, replica: int) -> str:
@@ -121,13 +151,16 @@ def _why(draft: Draft, want: ServingSpec) -> str | None:
     if have is None:
         if _stranger(draft, want):
             return None
-        chips = ", ".join(map(str, want.chips))
-        return f"not deployed → start on chip{'s' if len(want.chips) > 1 else ''} {chips}"
+        return f"not deployed → start on chip{'s' if len(want.chips) > 1 else ''} {ranges(want.chips)}"
     if have.problem:
         return f"{have.problem} → configure and start again"
     changed = drift.of_files(have, want, "replace")
     if changed:
         return changed
+    driver = draft.accelerator.driver
+    if not have.ready and driver and driver.every_boot and draft.has_step(driver.role):
+        # It lives and dies again and again without its chips.
+        return f"{driver.role} first → start"
     if have.process is None:
         # Docker starts it again after a reboot or when the engine is back.
         if any(step.id != "artefacts" for step in draft.steps):

@@ -6,19 +6,16 @@ import re
 
 from deployer.catalog import Driver
 from deployer.observe.observation import DriverState
+from deployer.plan import build
 from deployer.plan.draft import Draft
 from deployer.plan.types import DriverSpec, PackageSpec
 
 REBOOT_S = 180
-HEADERS_S = 30
 FIRMWARE_S = 60
 
 
-def plan(draft: Draft) -> DriverSpec | None:
-    """The driver's part of a host, and its steps; None for an accelerator that needs none."""
-    driver = draft.accelerator.driver
-    if driver is None:
-        return None
+def plan(draft: Draft, driver: Driver) -> DriverSpec:
+    """The driver's part of a host, and its steps."""
     return _Driver(draft, driver).plan()
 
 
@@ -48,8 +45,8 @@ class _Driver:
             installs=tuple(self.installs),
             manager=self.observation.package_manager,
             tools=tuple(tool.name for tool in self.driver.tools),
-            tool_packages=self._tool_packages(),
-            kernel_packages=kernel_packages(self.observation.package_manager, self.observation.kernel),
+            tool_packages=build.tool_packages(self.draft, self.driver),
+            kernel_packages=build.kernel_packages(self.observation.package_manager, self.observation.kernel),
             account=self.driver.account,
             directory=self.driver.directory,
             stamp=f"{data}/driver.json",
@@ -138,34 +135,11 @@ class _Driver:
 
     def _prepare(self) -> None:
         """What the installation itself needs: headers, room, and a package manager for the tools."""
-        headers = self.observation.kernel_headers
-        compiles = self.driver.kernel_headers and any(each.kind == "driver" for each in self.installs)
-        manager = self.observation.package_manager
-        if compiles and headers != "ok":
-            names = " ".join(kernel_packages(manager, self.observation.kernel))
-            if manager:
-                self.draft.step("kernel_headers", f"{headers} → install {names}", HEADERS_S)
-            else:
-                self.draft.refuse(
-                    "kernel headers", headers, f"the headers of {self.observation.kernel}", "install them by hand"
-                )
-        elif compiles:
-            self.draft.satisfied["kernel_headers"] = f"headers of {self.observation.kernel} are there"
-        missing = [tool.name for tool in self.driver.tools if not self.observation.tools.get(tool.name)]
-        if self.installs and missing and not manager:
-            self.draft.refuse(
-                "tools",
-                f"no {', no '.join(missing)}",
-                "the installer's tools",
-                "install them by hand: no dnf or apt here",
-            )
+        if any(each.kind == "driver" for each in self.installs):
+            build.headers(self.draft, self.driver)
         if self.installs:
+            build.missing_tools(self.draft, self.driver)
             self.draft.needs(self.driver.directory, self.driver.disk_bytes)
-
-    def _tool_packages(self) -> tuple[str, ...]:
-        manager = self.observation.package_manager
-        missing = [tool for tool in self.driver.tools if not self.observation.tools.get(tool.name)]
-        return tuple(dict.fromkeys(tool.apt if manager == "apt" else tool.dnf for tool in missing))
 
     def _reboot(self, installs: bool) -> None:
         cards = self.observation.cards
@@ -194,13 +168,6 @@ class _Driver:
             else:
                 reason = f"the devices are not started ({cards.problem}) → reboot"
                 self.draft.step("reboot", reason, REBOOT_S, interrupts=interrupts, reboots=True)
-
-
-def kernel_packages(manager: str, kernel: str) -> tuple[str, ...]:
-    """S3-R15: the headers of exactly the running kernel; a plain `kernel-devel` would take a newer one."""
-    if manager == "apt":
-        return (f"linux-headers-{kernel}",)
-    return (f"kernel-devel-{kernel}", f"kernel-headers-{kernel}")
 
 
 def _kernel(draft: Draft, driver: Driver, version: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from deployer.observe.observation import Docker, Package
+from deployer.plan.archives import UNPACKED_FACTOR, Places
 from deployer.plan.draft import Draft
-from deployer.plan.types import ImageSpec
+from deployer.plan.types import ImageSpec, PackageSpec
 from deployer.units import gb
 
 # The distribution's own package of the engine.
@@ -12,12 +13,46 @@ DOCKER_PACKAGES = {"dnf": ("docker",), "apt": ("docker.io",)}
 COPY_BYTES_PER_S = 50_000_000
 
 
-def plan(draft: Draft) -> ImageSpec:
+def plan(draft: Draft, places: Places) -> ImageSpec:
     """The image, and the steps that bring engine and image."""
     observation = draft.observation
     docker = observation.docker or Docker()
     _engine(draft, docker)
-    return _image(draft, docker)
+    unpacked = draft.settings.image_source != "registry" and not draft.settings.image
+    return _unpacked(draft, docker, places) if draft.runtime.image_archive and unpacked else _image(draft, docker)
+
+
+def _unpacked(draft: Draft, docker: Docker, places: Places) -> ImageSpec:
+    """The image that is inside one of the vendor's archives; what it is called is read where that was unpacked."""
+    name = draft.runtime.image_archive
+    there = None if places.is_new(name) else draft.observation.unpacked.get(name)
+    reference = draft.runtime.images.get(draft.observation.architecture, "")
+    path = identifier = ""
+    if there is not None and len(there.images) != 1:
+        draft.refuse(
+            "image archive",
+            f"{len(there.images)} image archives in {there.path}",
+            "one",
+            f"bring {there.archive} again; this one is not as the vendor hands it out",
+        )
+    elif there is not None:
+        image = there.images[0]
+        path, identifier = f"{there.path}/{image.path}", image.id
+        reference = image.tags[0] if image.tags else image.id
+    # Before the archive is unpacked the catalog's name is all that is known.
+    loaded = any(
+        (each.id == identifier if identifier else reference in each.tags) for each in docker.images
+    ) and not places.is_new(name)
+    if loaded:
+        draft.satisfied["image"] = f"image {_short(reference)} is loaded"
+    else:
+        source = path.rpartition("/")[2] or f"that of {name}"
+        draft.step("image", f"image {_short(reference)} absent → load {source}", draft.runtime.install_s)
+        # Its layers take the room of the archive; before that is unpacked, of what it may hold.
+        packed = max((each.size for each in draft.observation.packages or () if each.kind == name), default=0)
+        size = there.images[0].size if there is not None and there.images else packed * UNPACKED_FACTOR
+        draft.needs(docker.root or "/var/lib/docker", size)
+    return _spec(draft, docker, reference, identifier, "" if loaded else "unpacked", unpacked=path)
 
 
 def _engine(draft: Draft, docker: Docker) -> None:
@@ -74,12 +109,20 @@ def _image(draft: Draft, docker: Docker) -> ImageSpec:
         source = "registry"
         draft.step("image", f"image {_short(reference)} absent → pull from its registry", draft.runtime.install_s)
         draft.needs(docker.root or "/var/lib/docker", draft.runtime.disk_bytes)
-    manager = observation.package_manager
+    return _spec(draft, docker, reference, identifier, source, archive=staged)
+
+
+def _spec(
+    draft: Draft, docker: Docker, reference: str, identifier: str, source: str, *,
+    archive: PackageSpec | None = None, unpacked: str = "",
+) -> ImageSpec:  # fmt: skip
+    manager = draft.observation.package_manager
     return ImageSpec(
         reference=reference,
         id=identifier,
         source=source,
-        archive=staged,
+        archive=archive,
+        unpacked=unpacked,
         docker_packages=() if docker.installed else DOCKER_PACKAGES.get(manager, ()),
         manager=manager,
     )

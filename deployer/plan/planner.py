@@ -9,9 +9,22 @@ from __future__ import annotations
 from deployer.catalog import Catalog
 from deployer.observe.observation import Observation
 from deployer.observe.settings import Settings
-from deployer.plan import artefacts, chips, containers, driver, engine, images, preflight, processes
+from deployer.plan import (
+    archives,
+    artefacts,
+    bring_up,
+    chips,
+    compiled,
+    containers,
+    driver,
+    engine,
+    environments,
+    images,
+    preflight,
+    processes,
+)
 from deployer.plan.draft import Draft, Templates
-from deployer.plan.types import HostPlan, HostSpec, ServingSpec
+from deployer.plan.types import DriverSpec, HostPlan, HostSpec, ServingSpec
 
 
 def plan_host(catalog: Catalog, settings: Settings, observation: Observation, templates: Templates) -> HostPlan:
@@ -52,18 +65,31 @@ def _process(draft: Draft) -> HostSpec:
 
 def _containers(draft: Draft) -> HostSpec:
     """An engine in containers, on chips."""
-    driver_spec = driver.plan(draft)
-    image = images.plan(draft)
-    weights = artefacts.plan(draft)
+    archives_spec, places = archives.plan(draft)
+    driver_spec = _driver(draft, places)
+    image = images.plan(draft, places)
+    conda = environments.plan(draft, image, places)
+    compiled_model = compiled.plan(draft, places)
+    weights = artefacts.plan(draft, places, compiled_model)
     listen = _listen(draft)
-    replicas: list[ServingSpec] = [
-        containers.specify(draft, allotment, image, weights.dir, listen) for allotment in chips.plan(draft)
-    ]
+    parallel = compiled_model.chips if compiled_model else None
+    replicas: list[ServingSpec] = []
+    for allotment in chips.plan(draft, parallel):
+        own = environments.container(draft, places, compiled_model, allotment.chips, parallel)
+        replicas.append(containers.specify(draft, allotment, image, weights.dir, listen, own))
     start, surplus = containers.plan(draft, replicas)
     return HostSpec(
-        **_common(draft), driver=driver_spec, image=image, weights=weights, replicas=tuple(replicas), start=start,
-        surplus=surplus,
+        **_common(draft), archives=archives_spec, driver=driver_spec, image=image, conda=conda, weights=weights,
+        replicas=tuple(replicas), start=start, surplus=surplus,
     )  # fmt: skip
+
+
+def _driver(draft: Draft, places: archives.Places) -> DriverSpec | None:
+    """One that is installed and takes effect with a reboot, or an installer that starts the chips at every boot."""
+    found = draft.accelerator.driver
+    if found is None:
+        return None
+    return bring_up.plan(draft, found, places) if found.every_boot else driver.plan(draft, found)
 
 
 def _listen(draft: Draft) -> str:
@@ -77,7 +103,6 @@ def _common(draft: Draft) -> dict[str, str]:
     return {
         "deployment": draft.deployment,
         "model": draft.model.name,
-        "served_name": draft.model.name,
         "accelerator": draft.observation.accelerator,
         "data_dir": draft.observation.places.data,
     }

@@ -10,16 +10,18 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 
 from deployer import paths
 from deployer.catalog import Model, Runtime
+from deployer.catalog.schema import Conda
 from deployer.errors import CatalogError
 from deployer.plan.draft import Draft, Templates
 from deployer.plan.types import ContainerSpec, ServingSpec
 
-_NAMES = ("serve.env.j2", "serve.sh.j2", "container.sh.j2", "deployer.service.j2")
+_NAMES = ("serve.env.j2", "serve.sh.j2", "container.sh.j2", "deployer.service.j2", "conda_env.sh.j2")
 
 
 def load_templates(directory: Path = paths.TEMPLATES) -> Templates:
@@ -69,6 +71,18 @@ class Replica:
     chips: tuple[int, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     container: ContainerSpec | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+class _Command(NamedTuple):
+    """Options, the command, how many of its words are no options, environment, where it runs, the model's name."""
+
+    options: dict[str, str | None]
+    words: list[str]
+    head: int
+    environment: dict[str, str]
+    directory: str
+    served_name: str
 
 
 def serving(draft: Draft, replica: Replica) -> ServingSpec:
@@ -79,7 +93,8 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
     reach = settings.address if listen in anywhere and not settings.is_local else listen
     local = "127.0.0.1" if listen in anywhere else listen
     endpoint = f"http://{_host(local if settings.is_local else reach)}:{replica.port}/v1"
-    chosen, command, head, environment = _command(draft, replica)
+    command = _command(draft, replica)
+    environment = command.environment
     unit_name = f"deployer-{deployment}.service"
     names = {
         "env_file": f"{replica.config_dir}/serve.env",
@@ -95,8 +110,10 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
         "accelerator": observation.accelerator,
         "endpoint": endpoint,
         "environment": environment,
-        "command": command,
-        "head": head - 1,
+        "command": command.words,
+        "head": command.head - 1,
+        "directory": command.directory,
+        "conda": draft.runtime.conda,
         "container": replica.container is not None,
         "shell": draft.runtime.shell,
         "profile": draft.runtime.profile,
@@ -104,7 +121,7 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
     }
     parts: list[object] = [_files(draft.templates, context, "")]
     if replica.container:
-        parts.append(replica.container.model_dump())
+        parts.append(replica.container.model_dump(exclude=None if replica.container.stop_signal else {"stop_signal"}))
     # A process's hash is that of its files alone.
     hashed = parts if replica.container else parts[0]
     spec = hashlib.sha256(json.dumps(hashed, sort_keys=bool(replica.container)).encode()).hexdigest()[:16]
@@ -112,14 +129,14 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
     container = replica.container
     if container:
         container = container.model_copy(update={"labels": {**container.labels, "deployer.spec": spec}})
-    shown = {name: value or "on" for name, value in chosen.items()} | environment
+    shown = {name: value or "on" for name, value in command.options.items()} | environment
     record = {
         "deployment": deployment,
         "model": model.name,
         "random_weights": model.random_weights,
         "accelerator": observation.accelerator,
         "endpoint": endpoint,
-        "health_url": f"http://{_host(local)}:{replica.port}/health",
+        "health_url": f"http://{_host(local)}:{replica.port}{draft.runtime.health}",
         "port": replica.port,
         "engine": replica.engine,
         "weights": replica.weights,
@@ -130,6 +147,7 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
         "log": names["log"],
         "files": sorted(files),
         "settings": shown,
+        "served_name": command.served_name,
         "spec": spec,
     }
     if container:
@@ -160,15 +178,21 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
         health_url=str(record["health_url"]),
         ready_timeout_s=settings.ready_timeout_s or ready_timeout_s(draft.runtime, model),
         environment=environment,
-        command=tuple(command),
+        command=tuple(command.words),
+        served_name=command.served_name,
         chips=replica.chips,
         container=container,
         spec=spec,
     )
 
 
-def _command(draft: Draft, replica: Replica) -> tuple[dict[str, str | None], list[str], int, dict[str, str]]:
-    """Options, the whole command, how many of its words are no options, and the environment."""
+def conda_script(templates: Templates, conda: Conda, directory: str, command: list[str]) -> str:
+    """What is run in a container to make a conda environment ready and to install the engine into it."""
+    return _template(templates["conda_env.sh.j2"]).render(conda=conda, directory=directory, command=command)
+
+
+def _command(draft: Draft, replica: Replica) -> _Command:
+    """What is run, where, and with what around it."""
     runtime, placement, settings = draft.runtime, draft.placement, draft.settings
     values = {
         "python": f"{replica.engine}/bin/python",
@@ -181,12 +205,15 @@ def _command(draft: Draft, replica: Replica) -> tuple[dict[str, str | None], lis
         "memory_utilization": "" if placement.memory_utilization is None else str(placement.memory_utilization),
         "kv_cache_gib": "" if placement.kv_cache_gib is None else str(placement.kv_cache_gib),
         "tensor_parallel": str(len(replica.chips) or settings.tensor_parallel or placement.tensor_parallel[0]),
+        "chips": ",".join(map(str, replica.chips)),
+        **replica.values,
     }
     chosen = options([runtime.options, placement.options, settings.options], values)
     command = [fill(word, values) for word in runtime.command]
     head = len(command)
     for name, value in chosen.items():
         command.append(name if value is None else f"{name}={value}")
+    directory = fill(runtime.directory, values)
     layers = {**runtime.environment, **placement.environment, **replica.environment, **settings.environment}
     environment = {
         name: filled
@@ -195,7 +222,7 @@ def _command(draft: Draft, replica: Replica) -> tuple[dict[str, str | None], lis
     }
     # They mark every process of the engine as this deployment's (see the probe), whatever a user sets.
     environment |= {"DEPLOYER_DEPLOYMENT": draft.deployment, "DEPLOYER_CONFIG": replica.config_dir}
-    return chosen, command, head, environment
+    return _Command(chosen, command, head, environment, directory, fill(runtime.served_name, values))
 
 
 def ready_timeout_s(runtime: Runtime, model: Model) -> int:

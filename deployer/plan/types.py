@@ -60,6 +60,7 @@ class WeightsSpec(Planned):
     algorithm: str = ""
     checksums: dict[str, str] = {}
     stamp: str = ""
+    config: dict[str, str] = {}
 
 
 class PackageSpec(Planned):
@@ -72,6 +73,40 @@ class PackageSpec(Planned):
     size: int
     sha256: str
     staged: str
+
+
+class UnpackSpec(Planned):
+    """An archive that is to be unpacked below `home`; `directory` is a pattern of its top directory, or empty."""
+
+    name: str
+    package: PackageSpec
+    directory: str
+    fingerprint: str
+    stamp: str
+
+
+class ArchivesSpec(Planned):
+    """Where the vendor's archives are unpacked, and which are to be."""
+
+    home: str
+    unpack: tuple[UnpackSpec, ...] = ()
+
+
+class CondaSpec(Planned):
+    """The conda environments, and the engine that is installed into one of them, by commands in a container.
+
+    `mounts` are those of the container, `stamp` is what says that it was done.
+    """
+
+    image: str
+    path: str
+    target: str
+    name: str
+    version: str
+    script: str
+    environment: dict[str, str]
+    volumes: tuple[str, ...]
+    stamp: str
 
 
 class DriverSpec(Planned):
@@ -90,15 +125,21 @@ class DriverSpec(Planned):
     account: str
     directory: str
     stamp: str
+    installer: str = ""
+    chips: int = 0
 
 
 class ImageSpec(Planned):
-    """The container image, and where it comes from: `archive`, `registry`, or nowhere as it is there already."""
+    """The container image, and where it comes from: `archive` of the control node, `unpacked` on the host, `registry`,
+
+    or nowhere as it is there already.
+    """
 
     reference: str
     id: str
     source: str
     archive: PackageSpec | None
+    unpacked: str = ""
     docker_packages: tuple[str, ...]
     manager: str
 
@@ -113,6 +154,7 @@ class ContainerSpec(Planned):
     volumes: tuple[str, ...]
     privileged: bool
     labels: dict[str, str]
+    stop_signal: str = ""
 
 
 class ServingSpec(Planned):
@@ -136,6 +178,7 @@ class ServingSpec(Planned):
     ready_timeout_s: int
     environment: dict[str, str]
     command: tuple[str, ...]
+    served_name: str
     chips: tuple[int, ...] = ()
     container: ContainerSpec | None = None
     spec: str
@@ -146,12 +189,13 @@ class HostSpec(Planned):
 
     deployment: str
     model: str
-    served_name: str
     accelerator: str
     data_dir: str
     engine: EngineSpec | None = None
     driver: DriverSpec | None = None
     image: ImageSpec | None = None
+    archives: ArchivesSpec | None = None
+    conda: CondaSpec | None = None
     weights: WeightsSpec
     replicas: tuple[ServingSpec, ...]
     start: tuple[int, ...] = ()
@@ -162,6 +206,12 @@ class HostSpec(Planned):
     def serving(self) -> ServingSpec:
         """The first replica: the only one of an engine that is no container."""
         return self.replicas[0]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def served_name(self) -> str:
+        """What the servers call the model."""
+        return self.replicas[0].served_name
 
 
 class HostPlan(Planned):

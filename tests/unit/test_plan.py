@@ -19,10 +19,10 @@ from deployer.plan import HostPlan, preflight, render
 from deployer.plan.types import DriverSpec
 
 CASES = Path(__file__).parent / "plan_cases"
-BASES = {name: json.loads((CASES / name / "base.json").read_text()) for name in (".", "ascend")}
+BASES = {name: json.loads((CASES / name / "base.json").read_text()) for name in (".", "ascend", "tx8")}
 NAMES = sorted(
     str(path.relative_to(CASES).with_suffix(""))
-    for path in [*CASES.glob("*.json"), *CASES.glob("ascend/*.json")]
+    for path in [*CASES.glob("*.json"), *CASES.glob("ascend/*.json"), *CASES.glob("tx8/*.json")]
     if path.stem != "base"
 )
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -33,6 +33,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "packages_dir": "/srv/p",
         "address": "192.0.2.1",
     },
+    "tx8": {"model": "deepseek-r1-distill-qwen-7b", "packages_dir": "/srv/p", "address": "192.0.2.1"},
 }
 CATALOG = catalog.load([CASES / "catalog"])
 TEMPLATES = plan.load_templates()
@@ -66,7 +67,7 @@ def converged(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
     for replica in spec.replicas:
         record = json.loads(replica.record)
         kept = ("model", "accelerator", "port", "endpoint", "manager", "spec", "engine", "weights", "state_dir", "unit")
-        more = ("log", "wanted_port", "chips", "container", "volumes", "settings")
+        more = ("served_name", "log", "wanted_port", "chips", "container", "volumes", "settings")
         name = replica.config_dir.rpartition("/")[2]
         deployments[name] = {key: record[key] for key in (*kept, *more) if key in record} | {
             "name": name,
@@ -138,6 +139,9 @@ def test_case(name: str) -> None:
             assert values == expected[key]
     if "endpoint" in expected:
         assert found.endpoint == expected["endpoint"]
+    if "command" in expected:
+        assert found.spec is not None
+        assert expected["command"] in found.spec.serving.command
     if "manager" in expected:
         assert found.spec is not None
         assert found.spec.serving.manager == expected["manager"]

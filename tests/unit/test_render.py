@@ -261,3 +261,105 @@ def test_script_of_a_container_reads_what_an_interactive_shell_would(tmp_path: P
     assert argv[:2] == ["serve", "/home/ckpt/qwen2.5-14b"]
     assert environment["TOOLKIT"] == "there"
     assert environment["MS_ENABLE_LCCL"] == "off"
+
+
+HOME = "/var/lib/deployer/home"
+
+
+def tx8(**settings: Any) -> HostSpec:
+    """What a ready TX8 host gets."""
+    wanted = Settings.model_validate(DEFAULTS["tx8"] | settings)
+    spec = plan.plan_host(catalog.load(), wanted, Observation.model_validate(BASES["tx8"]), plan.load_templates()).spec
+    assert spec is not None
+    return spec
+
+
+def test_tx8_server_has_the_guide_s_command_with_every_parameter() -> None:
+    """T1-R46, T1-R54; long names where the guide has short ones."""
+    assert tx8().serving.command == (
+        "python",
+        "openai_completion_server.py",
+        f"--model={HOME}/DeepSeek-R1-Distill-Qwen-7B",
+        "--device=txcpu",
+        "--load_format=tx",
+        "--num_gpu_blocks_override=512",
+        "--block_size=16",
+        "--model-dtype=bfloat16",
+        f"--case-dir={HOME}/deepseek_7b_bf16_seq8192_c4/chip_out/node_0_0",
+        "--port=8000",
+        "--card-num=0..3",
+        "--max-model-len=8192",
+        "--tp-size=4",
+    )
+    assert [word for word in tx8(replicas=8).serving.command if "card-num" in word or "tp-size" in word] == [
+        "--card-num=0..31",
+        "--tp-size=4",
+    ]
+    assert tx8().serving.served_name == f"{HOME}/DeepSeek-R1-Distill-Qwen-7B"
+    assert tx8().serving.health_url == "http://127.0.0.1:8000/v1/models"
+
+
+def test_tx8_container_is_the_guide_s_with_all_of_its_home() -> None:
+    """T1-R16, T1-R17, T1-X05; nothing is handed in one by one, since no document names the nodes of this driver."""
+    container = tx8().serving.container
+    assert container is not None
+    assert container.volumes == (
+        "/dev:/dev:rw",
+        "/tmp:/tmp:rw",
+        "/lib/modules:/lib/modules:rw",
+        "/sys:/sys:rw",
+        f"{HOME}:{HOME}:rw",
+        f"{HOME}/miniconda:/opt/miniconda:rw",
+        "/etc/deployer/deepseek-r1-distill-qwen-7b:/etc/deployer/deepseek-r1-distill-qwen-7b:ro",
+    )
+    assert (container.devices, container.privileged, container.stop_signal) == ((), True, "SIGINT")
+
+
+def test_tx8_environment_is_given_to_the_command_and_written_once_for_people(tmp_path: Path) -> None:
+    """T1-R18 to T1-R22, T1-X09 to T1-X12: the rendered script is really run, with paths of this machine in it."""
+    serving = tx8().serving
+    assert serving.environment == {
+        "HOME_PATH": HOME,
+        "PATH": "/opt/miniconda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/libffi.so.7",
+        "LD_LIBRARY_PATH": "/usr/lib/x86_64-linux-gnu",
+        "HOME": "/opt/miniconda",
+        "DEPLOYER_DEPLOYMENT": "deepseek-r1-distill-qwen-7b",
+        "DEPLOYER_CONFIG": "/etc/deployer/deepseek-r1-distill-qwen-7b",
+    }
+    conda = tmp_path / "conda" / "bin"
+    conda.mkdir(parents=True)
+    # As conda's own: it reads a variable that is not set.
+    (conda / "activate").write_text('test -z "$PS1"; echo "activated $1"\n')
+    run_infer = tmp_path / "home/txnn_1.2.1_build0307/script/run_infer"
+    run_infer.mkdir(parents=True)
+    (tmp_path / "libffi.so.7").write_text("")
+    script = serving.files[serving.script].replace("/usr/lib/x86_64-linux-gnu/libffi.so.7", f"{tmp_path}/libffi.so.7")
+    script = script.replace("/opt/miniconda/bin/activate", str(conda / "activate")).replace(HOME, f"{tmp_path}/home")
+    script = script.replace("/root/.bashrc", f"{tmp_path}/bashrc").replace("exec python", "exec echo run in $PWD:")
+    script = script.replace("/etc/deployer/deepseek-r1-distill-qwen-7b/serve.env", "/dev/null")
+    for _ in range(2):
+        done = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, check=True)
+        assert done.stdout.startswith(f"activated tx8_txnn\nrun in {run_infer}: openai_completion_server.py")
+    lines = (tmp_path / "bashrc").read_text().splitlines()
+    assert len(lines) == 4
+    assert lines[0] == 'export PATH="/opt/miniconda/bin:$PATH"'
+    assert lines[2].endswith("${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
+    (tmp_path / "libffi.so.7").unlink()
+    failed = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert "libffi.so.7 is not in this image" in failed.stderr
+
+
+def test_tx8_engine_is_installed_by_the_vendor_s_script_in_its_environment() -> None:
+    """T1-R40, T1-X02, T1-X49."""
+    conda = tx8().conda
+    assert conda is not None
+    lines = [line.strip() for line in conda.script.splitlines()]
+    assert lines[-3:] == [
+        ". /opt/miniconda/bin/activate tx8_txnn",
+        f"cd {HOME}/txnn_1.2.1_build0307/script/deploy",
+        f"bash install_vllm.sh {HOME} txnn.1.2.1_build0307",
+    ]
+    subprocess.run(["/bin/bash", "-n", "-c", conda.script], check=True)
+    assert conda.environment["LD_PRELOAD"].endswith("libffi.so.7")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,10 @@ STATES: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown layout": (raw(answer("TSM-SMI V9\nCard count: 8\n8 devices, all fine\n"), True), "unknown", "not known"),
     "captions alone": (raw(answer("| Card Name | NPU-Util |\n"), True), "unknown", "not known"),
     "no output": (raw(answer(""), True), "unknown", "no output"),
-    "no driver": (raw(answer("", 127, "sh: tsm_smi: not found")), "no-driver", "not found"),
+    "no driver": (raw(answer("", 127, "sh: tsm_smi: not found")), "no-driver", "not installed"),
     "module without devices": (raw(answer("open failed\n", 1), True), "not-started", "open failed"),
     "nodes without module": (raw(answer("", 1), nodes=("/dev/accel/dev-0",)), "not-started", "status 1"),
-    "tool hangs": (raw({"error": "no answer within 30 s"}, True), "not-started", "within 30 s"),
+    "tool hangs": (raw({"error": "no answer within 30 s"}, True), "unknown", "within 30 s"),
 }
 
 
@@ -90,3 +91,25 @@ def test_host_is_asked_with_the_patience_that_the_tool_needs() -> None:
     assert request["command_timeout_s"] == 30
     assert request["commands"]["smi"][-1].endswith("exec tsm_smi")
     assert "/dev/accel/dev-*" in request["globs"]
+
+
+BUSY = {
+    "free": (answer("TSM-SMI\nNo running processes found\n"), False),
+    "busy": (answer("| 0 | 4711 | python |\n"), True),
+    "no such card": (answer("Invalid device index\n", 1), False),
+    "no answer": ({"error": "no answer within 30 s"}, False),
+}
+
+
+@pytest.mark.parametrize("name", BUSY)
+def test_card_is_busy_where_the_tool_does_not_say_that_it_is_free(name: str) -> None:
+    said, busy = BUSY[name]
+    readings = raw(answer(SCREEN), True)
+    readings["commands"]["smi-card 1"] = said
+    cards, _ = tsingmicro.read(readings, ACCELERATOR, CARDS)
+    assert {chip.card for chip in cards.chips if chip.busy} == ({1} if busy else set())
+
+
+def test_each_card_is_asked_by_the_number_of_its_row() -> None:
+    each = observe.build(catalog.load(), observe.Settings(accelerator="tx8"))["commands_each"]["smi-card"]
+    assert re.findall(each["pattern"], SCREEN, re.MULTILINE) == [str(number) for number in range(8)]

@@ -1,0 +1,155 @@
+"""What was unpacked on a host of the vendor's archives: what to ask, and what the answer means.
+
+Each archive leaves a stamp that names its directory, so that the probe finds it without knowing its version.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from deployer.catalog import Accelerator, Archive, Catalog, Model, Placement
+from deployer.observe.observation import ArchivedImage, CompiledState, Unpacked
+from deployer.observe.settings import Settings
+
+ENGINE_STAMP = "deployer-engine.json"
+WEIGHTS, COMPILED = "weights", "compiled"
+
+
+def home_dir(settings: Settings, accelerator: Accelerator) -> str:
+    """Where archives are unpacked."""
+    return settings.home_dir or f"{settings.data_dir or accelerator.data_dir}/home"
+
+
+def stamp(home: str, name: str) -> str:
+    """The stamp of an unpacked archive."""
+    return f"{home}/.deployer/{name}.json"
+
+
+def archives(catalog: Catalog, settings: Settings, accelerator: Accelerator) -> dict[str, Archive]:
+    """Name of the stamp → archive, of all that the deployment asked for takes from the vendor.
+
+    An engine's are shared by its models, a model's are its own. Without a model, what the accelerator's engines have.
+    """
+    found: dict[str, Archive] = {}
+    for model, placement in _placements(catalog, settings, accelerator):
+        runtime = catalog.runtimes[placement.runtime]
+        found |= {each.name: each for each in runtime.archives}
+        if settings.model:
+            found |= {f"{model.name}.{each.name}": each for each in of_model(placement, settings)}
+    return found
+
+
+def of_model(placement: Placement, settings: Settings) -> Iterator[Archive]:
+    """The archives of one model; none for what the inventory says is on the host already."""
+    if placement.compiled and placement.compiled.archive and not settings.compiled_dir:
+        yield placement.compiled.archive
+    if placement.weights_archive and not settings.weights_dir:
+        yield placement.weights_archive
+
+
+def ask(request: dict[str, Any], catalog: Catalog, settings: Settings, accelerator: Accelerator) -> None:
+    """Add to the probe's request where the archives went and what is in them."""
+    found = archives(catalog, settings, accelerator)
+    if not found:
+        return
+    home = "{" + accelerator.name + ".home}"
+    request["places"][f"{accelerator.name}.home"] = home_dir(settings, accelerator)
+    request["disks"].append(home)
+    pointed, globs = request.setdefault("pointed", {}), request.setdefault("globs", [])
+    for name, archive in found.items():
+        place = _place(accelerator, name)
+        pointed[place[1:-1]] = stamp(home, name)
+        request["files"].append(stamp(home, name))
+        request["paths"].append(place)
+        globs += [f"{place}/{pattern}" for pattern in archive.shows]
+        if archive.name == WEIGHTS:
+            request["weights"].append(place)
+    request["files"] += [f"{_place(accelerator, name)}/{ENGINE_STAMP}" for name in found]
+    if settings.compiled_dir:
+        place = "{" + f"{accelerator.name}.compiled" + "}"
+        request["places"][place[1:-1]] = settings.compiled_dir
+        request["paths"].append(place)
+        globs += [f"{place}/*", f"{place}/*/*"]
+
+
+def read(
+    raw: Mapping[str, Any], catalog: Catalog, settings: Settings, accelerator: Accelerator
+) -> tuple[dict[str, Unpacked], CompiledState | None, str]:
+    """What is unpacked, the compiled model, and the version that was installed into the environments."""
+    found: dict[str, Unpacked] = {}
+    home = "{" + accelerator.name + ".home}"
+    for name, archive in archives(catalog, settings, accelerator).items():
+        place = _place(accelerator, name)
+        known = _json(raw, stamp(home, name))
+        path = raw["places"].get(place[1:-1])
+        if not known or not path or not raw["paths"].get(place, {}).get("exists"):
+            continue
+        found[name] = Unpacked(
+            path=path,
+            archive=str(known.get("archive") or ""),
+            fingerprint=str(known.get("fingerprint") or ""),
+            build=str(known.get("build") or ""),
+            files=_files(raw, path, [f"{place}/{pattern}" for pattern in archive.shows]),
+            images=_images(known),
+        )
+    return found, _compiled(raw, catalog, settings, accelerator, found), _engine_version(raw, found, accelerator)
+
+
+def _compiled(
+    raw: Mapping[str, Any], catalog: Catalog, settings: Settings, accelerator: Accelerator,
+    found: Mapping[str, Unpacked],
+) -> CompiledState | None:  # fmt: skip
+    if settings.compiled_dir:
+        place = "{" + f"{accelerator.name}.compiled" + "}"
+        path = raw["places"][place[1:-1]]
+        exists = raw["paths"].get(place, {}).get("kind") == "directory"
+        return CompiledState(path=path, exists=exists, files=_files(raw, path, [f"{place}/*", f"{place}/*/*"]))
+    model = catalog.model(settings.model) if settings.model else None
+    there = found.get(f"{model.name}.{COMPILED}") if model else None
+    compiled = model.accelerators[accelerator.name].compiled if model and there else None
+    if there is None or compiled is None:
+        return None
+    for directory in compiled.directories:
+        below = tuple(each[len(directory) + 1 :] for each in there.files if each.startswith(f"{directory}/"))
+        if below:
+            return CompiledState(path=f"{there.path}/{directory}", exists=True, files=below)
+    return CompiledState(path=f"{there.path}/{compiled.directories[0]}", exists=False)
+
+
+def _engine_version(raw: Mapping[str, Any], found: Mapping[str, Unpacked], accelerator: Accelerator) -> str:
+    for name in found:
+        known = _json(raw, f"{_place(accelerator, name)}/{ENGINE_STAMP}")
+        if known:
+            return str(known.get("version") or "")
+    return ""
+
+
+def _placements(catalog: Catalog, settings: Settings, accelerator: Accelerator) -> Iterator[tuple[Model, Placement]]:
+    models = [catalog.model(settings.model)] if settings.model else list(catalog.models.values())
+    for model in models:
+        if accelerator.name in model.accelerators:
+            yield model, model.accelerators[accelerator.name]
+
+
+def _place(accelerator: Accelerator, name: str) -> str:
+    return "{" + f"{accelerator.name}.at.{name}" + "}"
+
+
+def _files(raw: Mapping[str, Any], path: str, patterns: list[str]) -> tuple[str, ...]:
+    paths = [each for pattern in patterns for each in raw.get("globs", {}).get(pattern, ())]
+    return tuple(sorted({posixpath.relpath(each, path) for each in paths}))
+
+
+def _images(known: Mapping[str, Any]) -> tuple[ArchivedImage, ...]:
+    return tuple(ArchivedImage.model_validate(each) for each in known.get("images") or ())
+
+
+def _json(raw: Mapping[str, Any], path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(raw["files"].get(path, {}).get("text") or "")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,147 @@
+"""Decides about the vendor's archives: which are unpacked on the host, and which are to be. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from deployer.catalog import Archive
+from deployer.observe import unpacked
+from deployer.observe.observation import Package
+from deployer.plan.draft import Draft
+from deployer.plan.types import ArchivesSpec, UnpackSpec
+from deployer.units import gb
+
+COPY_BYTES_PER_S = 50_000_000
+# Unpacked beside the archive itself, which is compressed.
+UNPACKED_FACTOR = 3
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where each archive is on the host, or will be; `new` are those that are still to be unpacked."""
+
+    home: str
+    paths: dict[str, str] = field(default_factory=dict)
+    new: frozenset[str] = frozenset()
+
+    def path(self, name: str) -> str:
+        """The directory of an archive."""
+        return self.paths.get(name, f"{self.home}/{name}")
+
+    def is_new(self, name: str) -> bool:
+        """Whether what is in it can be known only later."""
+        return name in self.new
+
+
+def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
+    """The archives, and the step that unpacks those which are missing or others."""
+    home = draft.observation.places.home
+    wanted = {each.name: each for each in draft.runtime.archives}
+    names = {name: name for name in wanted}
+    for each in unpacked.of_model(draft.placement, draft.settings):
+        wanted[each.name], names[each.name] = each, f"{draft.model.name}.{each.name}"
+    if not wanted:
+        return None, Places(home)
+    unpack: list[UnpackSpec] = []
+    paths: dict[str, str] = {}
+    absent: list[str] = []
+    words: list[str] = []
+    new: set[str] = set()
+    for name, archive in wanted.items():
+        there = draft.observation.unpacked.get(names[name])
+        package = _choose(draft, archive, names[name], there is not None)
+        if package is not None and (there is None or there.fingerprint != package.fingerprint):
+            new.add(name)
+            paths[name] = f"{home}/{package.top if archive.directory else name}"
+            unpack.append(_unpack(draft, archive, names[name], package, home))
+            if there is None:
+                absent.append(name)
+            else:
+                words.append(f"{name} is of an earlier {there.archive}")
+        elif there is not None:
+            paths[name] = there.path
+        else:
+            new.add(name)
+    if absent:
+        words.insert(0, f"{', '.join(absent)} absent")
+    if unpack:
+        size = sum(each.package.size for each in unpack)
+        draft.needs(home, size * UNPACKED_FACTOR)
+        draft.step(
+            "archives",
+            f"{', '.join(words)} → unpack {', '.join(each.package.name for each in unpack)} in {home}",
+            10 + size // COPY_BYTES_PER_S,
+            size=size,
+            interrupts=any(each.process for each in draft.have.values()),
+        )
+    else:
+        draft.satisfied["archives"] = f"{', '.join(paths)} are unpacked in {home}"
+    return ArchivesSpec(home=home, unpack=tuple(unpack)), Places(home, paths, frozenset(new))
+
+
+def _unpack(draft: Draft, archive: Archive, stamp: str, package: Package, home: str) -> UnpackSpec:
+    return UnpackSpec(
+        name=stamp,
+        package=draft.stage(package),
+        directory=archive.directory,
+        fingerprint=package.fingerprint,
+        stamp=unpacked.stamp(home, stamp),
+    )
+
+
+def _choose(draft: Draft, archive: Archive, kind: str, is_there: bool) -> Package | None:
+    """The one archive of the directory of packages that is meant; None where there is none, or none is needed."""
+    packages, build = draft.observation.packages, draft.settings.build
+    found = [each for each in packages or () if each.kind == kind]
+    for each in found:
+        if each.problem:
+            draft.refuse(
+                f"archive of {archive.title}",
+                f"{each.name} ({gb(each.size)}): {each.problem}",
+                archive.title,
+                "copy it again from where the vendor has it, and compare its checksum",
+            )
+            return None
+    fitting = [each for each in found if not (build and each.build and each.build != build)]
+    if len(fitting) > 1 and len({each.fingerprint for each in fitting}) > 1:
+        remedy = "leave one of them there"
+        if all(each.build for each in fitting):
+            remedy += f", or set deployer_build to one of {', '.join(sorted(each.build for each in fitting))}"
+        draft.refuse(f"archive of {archive.title}", ", ".join(each.name for each in fitting), "one", remedy)
+        return None
+    if fitting:
+        return fitting[0]
+    if found:
+        have = ", ".join(f"{each.name} with build {each.build} in it" for each in found)
+        remedy = "bring the archive of that build, or correct deployer_build"
+        draft.refuse(f"archive of {archive.title}", have, f"build {build}", remedy)
+    elif not is_there:
+        _missing(draft, archive)
+    return None
+
+
+def _missing(draft: Draft, archive: Archive) -> None:
+    packages = draft.observation.packages
+    wanted = f"{archive.title}, named like {archive.file.removeprefix('(?i)')}"
+    others = ", ".join(each.name for each in packages or () if each.kind == "other")
+    found = "no directory of packages" if packages is None else others or "no such archive in deployer_packages_dir"
+    compiled, names = draft.placement.compiled, draft.runtime.compiled
+    if compiled and names and archive.name == unpacked.COMPILED:
+        # T1-X44: the two ways out of a model that nobody has compiled.
+        kinds = " or ".join(f"{each}_…" for each in compiled.names)
+        draft.refuse(
+            names.title,
+            f"no {names.title} of {draft.model.name}" + (f" ({others})" if others else ""),
+            f"the model compiled for the chip, a directory named {kinds}",
+            "bring one, as an archive in deployer_packages_dir or on the host with deployer_compiled_dir; or compile "
+            f"it with {names.converter}, as {' or '.join(compiled.types)}",
+        )
+        return
+    if archive.name == unpacked.WEIGHTS:
+        draft.refuse(
+            "weights", found, wanted, "put it there, or set deployer_weights_dir to their directory on the host"
+        )
+        return
+    draft.refuse(
+        f"archive of {archive.title}", found, wanted, "put it into the directory that deployer_packages_dir names"
+    )

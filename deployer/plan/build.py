@@ -1,0 +1,49 @@
+"""What a driver's module is compiled with: the running kernel's headers, and tools. Pure."""
+
+from __future__ import annotations
+
+from deployer.catalog import Driver
+from deployer.plan.draft import Draft
+
+HEADERS_S = 30
+
+
+def headers(draft: Draft, driver: Driver) -> None:
+    """The headers of the running kernel, where a module is compiled."""
+    found, manager = draft.observation.kernel_headers, draft.observation.package_manager
+    if not driver.kernel_headers:
+        return
+    if found == "ok":
+        draft.satisfied["kernel_headers"] = f"headers of {draft.observation.kernel} are there"
+        return
+    names = " ".join(kernel_packages(manager, draft.observation.kernel))
+    if manager:
+        draft.step("kernel_headers", f"{found} → install {names}", HEADERS_S)
+    else:
+        draft.refuse("kernel headers", found, f"the headers of {draft.observation.kernel}", "install them by hand")
+
+
+def missing_tools(draft: Draft, driver: Driver) -> None:
+    """Tools that nothing can install."""
+    missing = [tool.name for tool in driver.tools if not draft.observation.tools.get(tool.name)]
+    if missing and not draft.observation.package_manager:
+        draft.refuse(
+            "tools",
+            f"no {', no '.join(missing)}",
+            "the installer's tools",
+            "install them by hand: no dnf or apt here",
+        )
+
+
+def tool_packages(draft: Draft, driver: Driver) -> tuple[str, ...]:
+    """The packages of the tools that are missing."""
+    manager = draft.observation.package_manager
+    missing = [tool for tool in driver.tools if not draft.observation.tools.get(tool.name)]
+    return tuple(dict.fromkeys(tool.apt if manager == "apt" else tool.dnf for tool in missing))
+
+
+def kernel_packages(manager: str, kernel: str) -> tuple[str, ...]:
+    """S3-R15: the headers of exactly the running kernel; a plain `kernel-devel` would take a newer one."""
+    if manager == "apt":
+        return (f"linux-headers-{kernel}",)
+    return (f"kernel-devel-{kernel}", f"kernel-headers-{kernel}")

@@ -1,0 +1,154 @@
+"""Decides about the model as it was compiled for the chip: whether it is whole, of this model, and fits what is asked.
+
+Pure. Its name says what it is; its files say only that it is whole (T1-X24, T1-X45).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import posixpath
+import re
+from dataclasses import dataclass
+
+from deployer.catalog.schema import CompiledNames
+from deployer.observe.observation import CompiledState, WeightsState
+from deployer.observe.unpacked import COMPILED
+from deployer.plan.archives import Places
+from deployer.plan.draft import Draft
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """Its directory, and what its name says; None where it says nothing."""
+
+    path: str
+    dtype: str
+    chips: int
+    length: int | None = None
+    layers: int | None = None
+
+
+def plan(draft: Draft, places: Places) -> CompiledModel | None:
+    """The compiled model, where the engine wants one."""
+    names, compiled = draft.runtime.compiled, draft.placement.compiled
+    if names is None or compiled is None:
+        return None
+    state = draft.observation.compiled
+    if draft.settings.compiled_dir:
+        state = state or CompiledState(path=draft.settings.compiled_dir, exists=False)
+    elif places.is_new(COMPILED) or state is None:
+        # Unpacked in a moment; what its name says is known already.
+        state = CompiledState(path=f"{places.path(COMPILED)}/{compiled.directories[0]}", exists=True)
+        return _named(draft, names, state.path)
+    if not state.exists:
+        draft.refuse(
+            names.title, f"no directory {state.path}", f"a {names.title}", "correct deployer_compiled_dir, or bring it"
+        )
+    elif problem := _incomplete(names, state):
+        draft.refuse(names.title, f"{state.path}: {problem}", f"a complete {names.title}", "bring or compile it again")
+    return _named(draft, names, state.path)
+
+
+def _incomplete(names: CompiledNames, state: CompiledState) -> str:
+    for pattern in names.files:
+        if not fnmatch.filter(state.files, pattern):
+            return f"no {pattern} in it"
+    if not any(posixpath.basename(each) == names.chip_files for each in state.files):
+        return f"no {names.chip_files} in it"
+    return ""
+
+
+def _named(draft: Draft, names: CompiledNames, path: str) -> CompiledModel:
+    """What the name of one of its directories says, compared with what is asked for."""
+    compiled, placement = draft.placement.compiled, draft.placement
+    assert compiled is not None
+    match = next((found for part in reversed(path.split("/")) if (found := re.match(names.pattern, part))), None)
+    if match is None:
+        draft.notes.append(f"the name of {path} does not say which model it is of, nor for how many chips and tokens")
+        return CompiledModel(path, placement.dtype, placement.tensor_parallel[0])
+    groups = match.groupdict()
+    if groups["model"] not in compiled.names:
+        draft.refuse(
+            names.title,
+            f"{match[0]}, which is of {groups['model']}",
+            f"one of {draft.model.name}: {' or '.join(f'{each}_…' for each in compiled.names)}",
+            f"bring the {names.title} of this model, or serve the model that it is of",
+        )
+    known = CompiledModel(
+        path=path,
+        dtype=names.precisions[groups["precision"]],
+        chips=int(groups["chips"]),
+        length=int(groups["length"]) if groups.get("length") else None,
+        layers=int(groups["layers"]) if groups.get("layers") else None,
+    )
+    _fits(draft, names, known)
+    return known
+
+
+def _fits(draft: Draft, names: CompiledNames, known: CompiledModel) -> None:
+    asked = draft.settings.tensor_parallel
+    if asked and asked != known.chips:
+        draft.refuse(
+            "tensor parallel",
+            f"deployer_tensor_parallel={asked}",
+            f"{known.chips}, for which the {names.title} was compiled",
+            "leave it out",
+        )
+    layers = {**draft.runtime.options, **draft.placement.options, **draft.settings.options}
+    length = layers.get("max-model-len")
+    length = length if isinstance(length, int) else draft.placement.max_model_len
+    if known.length is not None and length > known.length:
+        draft.refuse(
+            "max-model-len",
+            str(length),
+            f"at most {known.length}, for which the {names.title} was compiled",
+            "set max-model-len in deployer_options to that, or compile the model for more",
+        )
+    blocks, size = layers.get("num_gpu_blocks_override"), layers.get("block_size")
+    if isinstance(blocks, int) and isinstance(size, int) and blocks * size < length:
+        draft.refuse(
+            "KV cache",
+            f"{blocks} blocks of {size} tokens = {blocks * size}",
+            f"at least max-model-len {length}",
+            "raise num_gpu_blocks_override in deployer_options, or lower max-model-len",
+        )
+
+
+def config(draft: Draft, known: CompiledModel, state: WeightsState | None, *, own: bool) -> dict[str, str]:
+    """What has to be written into the weights' config.json; `own` are weights that deployer has unpacked.
+
+    T1-R10, T1-X22: compiling wants the official config.json, serving the vendor's, which has keys of its own.
+    """
+    names = draft.runtime.compiled
+    assert names is not None
+    if state is None or not state.exists or state.problem:
+        return {}
+    missing = [key for key in names.config_keys if key not in state.config]
+    where = f"{state.path}/config.json"
+    if missing:
+        draft.refuse(
+            "config.json",
+            f"{where} has no {' and no '.join(missing)}: it is the official one, which is for compiling",
+            "the vendor's config.json, which is for serving",
+            f"put the vendor's in its place, and keep the official one beside in {state.path}-official",
+        )
+        return {}
+    if known.layers is not None and state.layers is not None and known.layers != state.layers:
+        draft.refuse(
+            names.title,
+            f"{known.path}, compiled from {known.layers} layers",
+            f"{state.layers} layers, as {where} has it",
+            f"bring the {names.title} of this model",
+        )
+    found = state.config.get(names.config_path, "")
+    if posixpath.normpath(found or ".") == posixpath.normpath(known.path):
+        return {}
+    if not own:
+        draft.refuse(
+            "config.json",
+            f'"{names.config_path}": "{found}" in {where}',
+            f"the directory of the {names.title}: {known.path}",
+            f'set "{names.config_path}": "{known.path}" in that file',
+        )
+        return {}
+    return {names.config_path: known.path}

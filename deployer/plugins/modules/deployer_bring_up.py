@@ -1,0 +1,229 @@
+#!/usr/bin/python
+"""Ansible module: an installer that starts devices and may stay in the foreground. Standard library, Python 3.8+."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: deployer_bring_up
+short_description: Start an installer detached, and wait for one slice of time until its devices answer
+description:
+  - It is started once, in its own directory, with its output in a log. One that runs already is waited for.
+  - What counts is that the devices answer, not that the installer ends. One that stays is left alone.
+  - One that has failed fails at once, with the last lines of its log.
+options:
+  state:
+    description: C(started) starts it where it does not run, C(ready) waits.
+    type: str
+    choices: [started, ready]
+    required: true
+  installer:
+    description: Program on the host.
+    type: path
+    required: true
+  arguments:
+    description: Its arguments.
+    type: list
+    elements: str
+    default: []
+  log:
+    description: Where its output goes.
+    type: path
+    required: true
+  state_file:
+    description: Where its pid and its result are kept.
+    type: path
+    required: true
+  nodes:
+    description: Patterns of paths, one of which is there when the devices are up.
+    type: list
+    elements: str
+    default: []
+  command:
+    description: Command that shows the devices.
+    type: list
+    elements: str
+    required: true
+  pattern:
+    description: What it prints for each device, a regular expression over its lines.
+    type: str
+    required: true
+  count:
+    description: How many devices there have to be.
+    type: int
+    required: true
+  command_timeout_s:
+    description: Seconds that the command may take.
+    type: int
+    default: 30
+  slice_s:
+    description: Seconds to wait at the most.
+    type: int
+    default: 10
+author: deployer
+"""
+
+import glob
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+TAIL_BYTES = 6000
+# How long after an installer's end its devices may take until they answer.
+GRACE_S = 60
+
+
+def start_time(pid):
+    """Clock ticks since boot at which a living process began, None for a dead one."""
+    try:
+        with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as handle:
+            fields = handle.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def boot_id():
+    """What tells one boot of the host from another."""
+    with open("/proc/sys/kernel/random/boot_id") as handle:
+        return handle.read().strip()
+
+
+def read(path):
+    """A file's JSON object, empty where there is none."""
+    try:
+        with open(path) as handle:
+            found = json.load(handle)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def tail(path):
+    """The last lines of the log."""
+    try:
+        with open(path, "rb") as handle:
+            handle.seek(max(0, os.path.getsize(path) - TAIL_BYTES))
+            return handle.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def begin(arguments):
+    """Start it in a session of its own; its exit status is written when it ends."""
+    result = arguments["state_file"] + ".rc"
+    if os.path.exists(result):
+        os.remove(result)
+    words = [arguments["installer"], *arguments["arguments"]]
+    with open(arguments["log"], "wb") as log:
+        child = subprocess.Popen(
+            ["/bin/sh", "-c", '"$@"; printf "%s\\n" "$?" > "$0.new" && mv "$0.new" "$0"', result, *words],
+            cwd=os.path.dirname(arguments["installer"]), stdin=subprocess.DEVNULL, stdout=log,
+            stderr=subprocess.STDOUT, start_new_session=True, close_fds=True,
+        )  # fmt: skip
+    facts = {"pid": child.pid, "start": start_time(child.pid), "boot_id": boot_id()}
+    with open(arguments["state_file"], "w") as handle:
+        json.dump(facts, handle)
+    return facts
+
+
+def is_alive(facts):
+    """Whether the installer that was started is still there."""
+    if facts.get("boot_id") != boot_id() or not isinstance(facts.get("pid"), int):
+        return False
+    return facts.get("start") is not None and start_time(facts["pid"]) == facts["start"]
+
+
+def status(arguments):
+    """Its exit status, None while it runs or where it was killed."""
+    try:
+        with open(arguments["state_file"] + ".rc") as handle:
+            return int(handle.read())
+    except (OSError, ValueError):
+        return None
+
+
+def devices(arguments):
+    """How many devices answer, and what is said where none does."""
+    if arguments["nodes"] and not any(glob.glob(pattern) for pattern in arguments["nodes"]):
+        return 0, "no device node yet"
+    environment = dict(os.environ, LC_ALL="C")
+    try:
+        done = subprocess.run(
+            arguments["command"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            timeout=arguments["command_timeout_s"], check=False, env=environment,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return 0, "no answer within %d s" % arguments["command_timeout_s"]
+    except OSError as error:
+        return 0, str(error)
+    text = done.stdout.decode("utf-8", "replace")
+    count = len(re.findall(arguments["pattern"], text, re.MULTILINE)) if done.returncode == 0 else 0
+    lines = text.strip().splitlines()
+    return count, "%d of %d chips answer" % (count, arguments["count"]) if count else "".join(lines[-1:])[:200]
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["started", "ready"], "required": True},
+            "installer": {"type": "path", "required": True},
+            "arguments": {"type": "list", "elements": "str", "default": []},
+            "log": {"type": "path", "required": True},
+            "state_file": {"type": "path", "required": True},
+            "nodes": {"type": "list", "elements": "str", "default": []},
+            "command": {"type": "list", "elements": "str", "required": True},
+            "pattern": {"type": "str", "required": True},
+            "count": {"type": "int", "required": True},
+            "command_timeout_s": {"type": "int", "default": 30},
+            "slice_s": {"type": "int", "default": 10},
+        },
+    )
+    arguments = module.params
+    if arguments["state"] == "started":
+        facts = read(arguments["state_file"])
+        if is_alive(facts):
+            module.exit_json(changed=False, pid=facts["pid"], msg="it runs already")
+        module.exit_json(changed=True, pid=begin(arguments)["pid"])
+    wait(module, arguments)
+
+
+def wait(module, arguments):
+    """Until the devices answer, the installer has failed, or the slice of time is over."""
+    facts = read(arguments["state_file"])
+    deadline = time.monotonic() + arguments["slice_s"]
+    while True:
+        count, said = devices(arguments)
+        alive, code = is_alive(facts), status(arguments)
+        if count >= arguments["count"]:
+            module.exit_json(changed=False, ready=True, stays=alive, pid=facts.get("pid"))
+        if not alive and (code != 0 or ended_long_ago(arguments)):
+            word = "was killed" if code is None else "ended with status %d" % code
+            module.fail_json(
+                msg="the installer %s, and %s; its output is in %s" % (word, said, arguments["log"]),
+                tail=tail(arguments["log"]), ready=False, dead=True,
+            )  # fmt: skip
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    module.exit_json(
+        changed=False, ready=False, stays=False, pid=facts.get("pid"), tail=tail(arguments["log"]),
+        msg="the installer runs, and the chips do not answer yet (%s); its output is in %s" % (said, arguments["log"]),
+    )  # fmt: skip
+
+
+def ended_long_ago(arguments):
+    """Whether its devices have had their time to answer."""
+    try:
+        return time.time() - os.stat(arguments["state_file"] + ".rc").st_mtime > GRACE_S
+    except OSError:
+        return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
