@@ -248,6 +248,9 @@ class Runtime(Entry):
     most_replicas: int = Field(default=64, ge=1)
     served_name: str = Field(default="{model}", description="what the server calls the model")
     health: str = Field(default="/health", description="what answers 200 once it serves")
+    both_completions: bool = Field(
+        default=True, description="it has the completion and the chat endpoint; else one of the two is enough"
+    )
     stop_signal: str = Field(default="", description="what asks the server to end, where not SIGTERM")
     directory: str = Field(default="", description="where the command runs")
     shell: str = Field(default="/bin/sh", description="what runs the serve script in the container")

@@ -121,17 +121,24 @@ def print_summary(session: Session) -> None:
 def print_example(console: Console, session: Session, state: HostState) -> None:
     """A real answer, and the line that gets another."""
     verdict = state.verdict
-    if verdict is None:
+    if verdict is None or state.plan is None or state.plan.spec is None:
         return
-    model = session.catalog.model(session.options.model or verdict.model)
+    model = session.catalog.model(state.plan.spec.model)
     console.print()
     if model.random_weights:
         console.print(Text(f"{model.name} has RANDOM weights: the server is real, its answers are noise.", "yellow"))
-    answer = f"It answered {verdict.completion!r} and {verdict.chat!r}"
+    said = {"/v1/completions": verdict.completion, "/v1/chat/completions": verdict.chat}
+    answer = "It answered " + " and ".join(repr(text) for path, text in said.items() if path in verdict.answers)
+    if len(verdict.answers) == 1:
+        answer += f" at {verdict.answers[0]}, the only one of the two that it has,"
     console.print(Text(f"{answer} ({verdict.tokens} tokens in {verdict.seconds} s)."), soft_wrap=True)
     console.print("Try it:")
-    body = f'{{"model": "{verdict.model}", "messages": [{{"role": "user", "content": "Hello"}}], "max_tokens": 16}}'
-    line = f"curl {verdict.endpoint}/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    asked = '"messages": [{"role": "user", "content": "Hello"}]'
+    if verdict.answers == ("/v1/completions",):
+        asked = '"prompt": "Hello"'
+    body = f'{{"model": "{verdict.model}", {asked}, "max_tokens": 16}}'
+    place = verdict.endpoint + verdict.answers[-1].removeprefix("/v1")
+    line = f"curl {place} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
     console.print(Text(f"  {line}"), soft_wrap=True)
 
 

@@ -206,8 +206,11 @@ class Session:
             ran.seconds += event.seconds
             ran.changed = ran.changed or event.status == "changed"
             ran.ok = ran.ok and not event.failed
-        if event.deployer and event.deployer.get("converged"):
-            state.converged = True
+        said = event.deployer or {}
+        state.converged = state.converged or bool(said.get("converged"))
+        if said.get("note"):
+            state.notes.append(str(said["note"]))
+            self.display.say(f"  {event.host}  {state.notes[-1]}")
         if event.failed:
             self._failed(state, event, step)
 
@@ -289,7 +292,8 @@ def _verify(asked: tuple[HostState, str]) -> verify.Verdict:
     state, endpoint = asked
     assert state.plan is not None
     assert state.plan.spec is not None
-    return verify.verify_endpoint(endpoint, state.plan.spec.served_name)
+    spec = state.plan.spec
+    return verify.verify_endpoint(endpoint, spec.served_name, both=spec.serving.both_completions)
 
 
 @contextmanager

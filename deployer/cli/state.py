@@ -61,6 +61,7 @@ class HostState:
     verdicts: list[verify.Verdict] = field(default_factory=list)
     problem: Problem | None = None
     converged: bool = False
+    notes: list[str] = field(default_factory=list)
     ran: dict[str, Ran] = field(default_factory=dict)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -91,6 +92,8 @@ class HostState:
             "endpoints": list(self.plan.endpoints) if self.plan else [],
             "ran": [{"id": each.id, "seconds": round(each.seconds, 1), "ok": each.ok} for each in self.ran.values()],
         }
+        if self.notes:
+            document["notes"] = self.notes
         if self.verdict:
             document["verdict"] = self.verdict.model_dump(mode="json")
             document["verdicts"] = [each.model_dump(mode="json") for each in self.verdicts]

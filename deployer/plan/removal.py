@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deployer.catalog import Catalog
+from deployer.catalog import Catalog, Model
 from deployer.observe.observation import Container, DeploymentState, Observation
 from deployer.observe.request import engine_dir, weights_dir
 from deployer.observe.settings import Settings
+from deployer.observe.unpacked import stamp
 from deployer.plan.types import HostPlan, Planned, Step
 
 
@@ -75,7 +76,9 @@ def plan_removal(
         staged=tuple(staged),
         images=tuple(images),
         empty_dirs=(
-            f"{data}/deployments", f"{data}/artefacts", f"{data}/engines", f"{data}/packages", data, config,
+            f"{data}/deployments", f"{data}/artefacts", f"{data}/engines", f"{data}/packages",
+            *((f"{observation.places.home}/.deployer", observation.places.home) if observation.unpacked else ()),
+            data, config,
         ),
         data_dir=data,
     )  # fmt: skip
@@ -117,6 +120,7 @@ def _purge(
     if known and all(each.weights != weights for each in others):
         yield weights
         yield weights + ".part"
+    yield from _unpacked(observation, model, others)
     placement = model.accelerators.get(observation.accelerator)
     if placement and catalog.runtimes[placement.runtime].kind == "venv":
         runtime = catalog.runtimes[placement.runtime]
@@ -125,3 +129,12 @@ def _purge(
             observation.engines.get(engine) or engine in observation.partial_engines or (have and have.engine == engine)
         ):
             yield engine
+
+
+def _unpacked(observation: Observation, model: Model, others: list[DeploymentState]) -> Iterator[str]:
+    """What was unpacked for this model, unless another deployment has the same; for all models, once nobody is left."""
+    for name, each in observation.unpacked.items():
+        own = name.startswith(f"{model.name}.")
+        if not others or (own and all(other.model != model.name for other in others)):
+            yield each.path
+            yield stamp(observation.places.home, name)

@@ -180,6 +180,7 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
         environment=environment,
         command=tuple(command.words),
         served_name=command.served_name,
+        both_completions=draft.runtime.both_completions,
         chips=replica.chips,
         container=container,
         spec=spec,

@@ -179,6 +179,7 @@ class ServingSpec(Planned):
     environment: dict[str, str]
     command: tuple[str, ...]
     served_name: str
+    both_completions: bool = True
     chips: tuple[int, ...] = ()
     container: ContainerSpec | None = None
     spec: str

@@ -22,7 +22,10 @@ LIST_TIMEOUT_S = 5.0
 
 
 class Verdict(BaseModel):
-    """What an endpoint answered. Times are seconds, `tokens` those of the two completions together."""
+    """What an endpoint answered. Times are seconds, `tokens` those of all completions together.
+
+    `answers` are the paths that gave a completion.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,6 +33,7 @@ class Verdict(BaseModel):
     endpoint: str
     model: str
     problem: str = ""
+    answers: tuple[str, ...] = ()
     completion: str = ""
     chat: str = ""
     tokens: int = 0
@@ -45,14 +49,22 @@ def prepare() -> None:
     _transport()
 
 
-def verify_endpoint(endpoint: str, model: str) -> Verdict:
-    """Ask for models, a completion and a chat completion at temperature 0."""
+def verify_endpoint(endpoint: str, model: str, *, both: bool = True) -> Verdict:
+    """Ask for models, a completion and a chat completion at temperature 0.
+
+    `both` have to answer, or, where the engine's documents do not say which it has, one of them.
+    """
     begin = time.monotonic()
+    found: dict[str, tuple[str, int]] = {}
     try:
         client = _client(endpoint, REQUEST_TIMEOUT_S)
         _require_model(client, model)
-        completion, tokens = _completion(client, model)
-        chat, more = _chat(client, model)
+        for path, ask in (("/v1/completions", _completion), ("/v1/chat/completions", _chat)):
+            try:
+                found[path] = ask(client, model)
+            except Exception as error:
+                if both or not _is_missing(error) or (path == "/v1/chat/completions" and not found):
+                    raise
     except WrongAnswerError as error:
         return Verdict(ok=False, endpoint=endpoint, model=model, problem=f"{endpoint}: {error}")
     except Exception as error:
@@ -63,11 +75,17 @@ def verify_endpoint(endpoint: str, model: str) -> Verdict:
         ok=True,
         endpoint=endpoint,
         model=model,
-        completion=completion,
-        chat=chat,
-        tokens=tokens + more,
+        answers=tuple(found),
+        completion=found.get("/v1/completions", ("", 0))[0],
+        chat=found.get("/v1/chat/completions", ("", 0))[0],
+        tokens=sum(tokens for _, tokens in found.values()),
         seconds=round(time.monotonic() - begin, 2),
     )
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether the server has no such path; whatever else goes wrong there is a fault."""
+    return getattr(error, "status_code", None) in (404, 405, 501)
 
 
 def list_models(endpoint: str) -> list[str] | str:

@@ -26,6 +26,16 @@ SAID = {
     "driver-not-mounted": "ImportError: libascend_hal.so: cannot open shared object file: No such file or directory",
     "bfloat16": "ValueError: For 310p, bfloat16 type is not supported",
     "checksum": "/home/ckpt/q/model.safetensors is damaged: its sha256 is 1f, expected 2e",
+    "archive-truncated": "txnn_1.2.1_build0307.tar.gz: tar: gzip: stdin: unexpected end of file; tar: Child returned 1",
+    "archive-foreign-directory": "/login_home/miniconda is there and was not unpacked by deployer: move it away first",
+    "silicon-failed": "step tx8_driver: the installer ended with status 1, and no device node yet",
+    "silicon-slow": "step tx8_driver: the installer runs, and the chips do not answer yet (no device node yet)",
+    # ld.so's own words (T1-X11)
+    "libffi-missing": (
+        "ERROR: ld.so: object '/usr/lib/x86_64-linux-gnu/libffi.so.7' from LD_PRELOAD cannot be preloaded: ignored."
+    ),
+    "conda-environment": "EnvironmentNameNotFound: Could not find conda environment: tx8_txnn",
+    "config-json-official": "  File \"config.py\", line 3\nKeyError: 'param_dir'",
     "host-key": "Failed to connect to the host via ssh: Host key verification failed.",
     "ssh-auth": "root@10.0.0.1: Permission denied (publickey,password).",
     "ssh-refused": "ssh: connect to host 127.0.0.1 port 1: Connection refused",

@@ -113,3 +113,31 @@ def test_purge_removes_the_image_unless_another_container_uses_it() -> None:
     wanted = Settings(model="qwen2.5-14b")
     _, shared = plan.plan_removal(CATALOG, wanted, Observation.model_validate(host), "qwen2.5-14b", True)
     assert shared.images == ()
+
+
+HOME = "/var/lib/deployer/home"
+TX8 = "deepseek-r1-distill-qwen-7b"
+SHARED = ("release", "environments", "engine")
+OWN_ARCHIVES = (f"{TX8}.compiled", f"{TX8}.weights")
+
+
+@pytest.mark.parametrize(
+    ("other", "gone"),
+    [
+        (None, (*SHARED, *OWN_ARCHIVES)),
+        ({"model": "qwen2-7b"}, OWN_ARCHIVES),
+        ({"model": TX8}, ()),
+    ],
+)
+def test_what_was_unpacked_goes_with_the_last_that_needs_it(
+    other: dict[str, Any] | None, gone: tuple[str, ...]
+) -> None:
+    host = test_plan.converged("tx8", {})
+    if other:
+        second = host["deployments"][TX8] | {"name": "second", "chips": [4, 5, 6, 7]} | other
+        host = merge(host, {"deployments": {"second": second}})
+    settings = Settings(model=TX8)
+    _, removal = plan.plan_removal(CATALOG, settings, Observation.model_validate(host), TX8, purge=True)
+    there = test_plan.BASES["tx8"]["unpacked"]
+    wanted = {path for name in gone for path in (there[name]["path"], f"{HOME}/.deployer/{name}.json")}
+    assert {path for path in removal.staged if path.startswith(HOME)} == wanted

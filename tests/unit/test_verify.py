@@ -31,6 +31,7 @@ class Server(ThreadingHTTPServer):
             "/v1/chat/completions": {**base, "object": "chat.completion", "choices": [said]},
         }
         self.status = 200
+        self.statuses: dict[str, int] = {}
         self.sent: list[tuple[str, dict[str, Any]]] = []
 
     @property
@@ -57,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.sent.append((self.path, body))
         answer = self.server.answers[self.path]
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        self.send_response(self.server.status)
+        self.send_response(self.server.statuses.get(self.path, self.server.status))
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -117,6 +118,25 @@ def test_wrong_answers_are_no_success(name: str, server: Server) -> None:
     assert said in verdict.problem
     assert server.endpoint in verdict.problem
     assert "\n" not in verdict.problem
+
+
+EITHER: dict[str, tuple[dict[str, int], bool, tuple[str, ...]]] = {
+    "both": ({}, True, ("/v1/completions", "/v1/chat/completions")),
+    "chat alone": ({"/v1/completions": 404}, True, ("/v1/chat/completions",)),
+    "completions alone": ({"/v1/chat/completions": 405}, True, ("/v1/completions",)),
+    "none": ({"/v1/completions": 404, "/v1/chat/completions": 404}, False, ()),
+    "chat fails": ({"/v1/chat/completions": 500}, False, ()),
+    "completions fail": ({"/v1/completions": 400}, False, ()),
+}
+
+
+@pytest.mark.parametrize("name", EITHER)
+def test_one_of_the_two_is_enough_where_no_document_says_which(name: str, server: Server) -> None:
+    """T1-X50: which one answers is recorded; one that is there and fails is a fault."""
+    server.statuses, good, answers = EITHER[name]
+    verdict = verify.verify_endpoint(server.endpoint, "m", both=False)
+    assert (verdict.ok, verdict.answers) == (good, answers)
+    assert verify.verify_endpoint(server.endpoint, "m").ok is (name == "both")
 
 
 def test_nobody_there() -> None:

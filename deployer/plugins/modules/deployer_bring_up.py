@@ -75,6 +75,7 @@ from ansible.module_utils.basic import AnsibleModule
 TAIL_BYTES = 6000
 # How long after an installer's end its devices may take until they answer.
 GRACE_S = 60
+MOMENT_S = 3
 
 
 def start_time(pid):
@@ -201,7 +202,7 @@ def wait(module, arguments):
         count, said = devices(arguments)
         alive, code = is_alive(facts), status(arguments)
         if count >= arguments["count"]:
-            module.exit_json(changed=False, ready=True, stays=alive, pid=facts.get("pid"))
+            module.exit_json(changed=False, ready=True, **staying(facts, arguments["log"]))
         if not alive and (code != 0 or ended_long_ago(arguments)):
             word = "was killed" if code is None else "ended with status %d" % code
             module.fail_json(
@@ -215,6 +216,17 @@ def wait(module, arguments):
         changed=False, ready=False, stays=False, pid=facts.get("pid"), tail=tail(arguments["log"]),
         msg="the installer runs, and the chips do not answer yet (%s); its output is in %s" % (said, arguments["log"]),
     )  # fmt: skip
+
+
+def staying(facts, log):
+    """Whether it stays when its work is done: an installer that ends gets a moment for that."""
+    end = time.monotonic() + MOMENT_S
+    while is_alive(facts) and time.monotonic() < end:
+        time.sleep(0.1)
+    if not is_alive(facts):
+        return {"stays": False}
+    words = "all chips answer and the installer stays in the foreground (pid %d): it is left running" % facts["pid"]
+    return {"stays": True, "pid": facts["pid"], "deployer": {"note": "%s; its output is in %s" % (words, log)}}
 
 
 def ended_long_ago(arguments):
