@@ -45,6 +45,7 @@ ROLES = [
     "serving_container",
     "readiness",
     "smoke_test",
+    "job",
     "teardown",
 ]
 NOTE = "<!-- Written by docs/generate.py; `make docs` writes it again. -->\n"

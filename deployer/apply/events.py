@@ -40,6 +40,8 @@ class Event(BaseModel):
     @property
     def message(self) -> str:
         """What was said, as one text, without the words that Ansible puts before every failure."""
+        if self.msg is None:
+            return ""
         text = self.msg if isinstance(self.msg, str) else json.dumps(self.msg, ensure_ascii=False)
         return text.removeprefix("Task failed: ")
 

@@ -220,6 +220,20 @@ class Compiled(Entry):
     )
 
 
+class Job(Entry):
+    """A program of the engine that runs once and ends: a batch on chips of its own, or a client of the server."""
+
+    title: str
+    server: bool = Field(default=False, description="it asks the deployment's server; else it takes chips of its own")
+    programs: dict[str, str] = Field(description="a model's family → its program; the empty name is for all others")
+    programs_of_many: dict[str, str] = Field(default_factory=dict, description="likewise, where batches are several")
+    arguments: tuple[tuple[str, str], ...] = Field(description="flags and values; one without a value is left out")
+    prompts: str = Field(default="", description="the questions that come with the engine")
+    logs: str = Field(description="pattern of the files that it leaves where it runs")
+    most_batches: int = Field(default=1, ge=1)
+    most_tokens: int = Field(ge=1)
+
+
 class Runtime(Entry):
     """A serving engine: a virtual environment, or a container image per architecture."""
 
@@ -243,6 +257,7 @@ class Runtime(Entry):
     conda: Conda | None = None
     install: Install | None = None
     compiled: CompiledNames | None = None
+    jobs: dict[Name, Job] = Field(default_factory=dict)
     privileged: bool = Field(default=False, description="the container runs with --privileged")
     one_server: bool = Field(default=False, description="one server and port for all replicas, each on its own chips")
     most_replicas: int = Field(default=64, ge=1)

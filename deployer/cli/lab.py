@@ -52,6 +52,10 @@ def _lab(name: str, as_json: bool) -> Lab:
     return Lab(name, (lambda _: None) if as_json else (lambda text: console.print(text, markup=False, soft_wrap=True)))
 
 
+# What each accelerator's hosts have weights of.
+MODELS = {"ascend-310p": "qwen2.5-14b --reboot", "tx8": "deepseek-r1-distill-qwen-7b"}
+
+
 def _document(lab: Lab, hosts: dict[str, HostStatus]) -> dict[str, Any]:
     return {"inventory": str(lab.inventory), "hosts": {host: each.__dict__ for host, each in hosts.items()}}
 
@@ -69,10 +73,11 @@ def up(inventory: str, name: str, as_json: bool) -> int:
         print_json(_document(lab, status))
     else:
         many = f"{len(status)} hosts are" if len(status) > 1 else f"{next(iter(status))} is"
-        result_console().print(f"{many} up. Rehearse with", markup=False)
-        result_console().print(
-            f"  deployer up --inventory {path} --model qwen2.5-14b --reboot", markup=False, soft_wrap=True
-        )
+        console = result_console()
+        console.print(f"{many} up. Rehearse with", markup=False)
+        for kind in sorted({each.accelerator for each in status.values()}):
+            words = MODELS.get(kind, "tiny-qwen2")
+            console.print(f"  deployer up --inventory {path} --model {words}", markup=False, soft_wrap=True)
     return ExitStatus.OK
 
 

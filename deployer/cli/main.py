@@ -21,6 +21,7 @@ VERBS = {
     "status": "Show what hosts are like and what they serve",
     "logs": "Print the end of a server's log",
     "restart": "Restart a deployment",
+    "run": "Run a job of the engine once: offline inference, its own client",
     "down": "Remove a deployment",
     "models": "List the models of the catalog",
     "accelerators": "List the accelerators of the catalog",

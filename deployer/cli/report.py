@@ -18,6 +18,7 @@ from deployer.units import duration
 STYLES = {
     "verified": "green",
     "removed": "green",
+    "done": "green",
     "failed": "red",
     "refused": "red",
     "unreachable": "red",

@@ -54,7 +54,7 @@ class Session:
         hosts = self.selected if hosts is None else hosts
         self.hosts = {host: HostState(host) for host in hosts}
         with self.display.stage("observe", hosts):
-            self.observer.observe(hosts, self._variables(extra or {}), self._looked, self._observed, meanwhile)
+            self.observer.observe(hosts, self.variables(extra), self._looked, self._observed, meanwhile)
         self._require_options()
         for state in self.hosts.values():
             if state.observation is None and state.problem is None and state.plan is None:
@@ -166,7 +166,7 @@ class Session:
         confirmed = {state.host: [step.id for step in state.plan.steps] for state in pending if state.plan}
         path = self.record.write("confirmed", {"deployer_confirmed": confirmed})
         limit = self.runner.limit_to([state.host for state in pending])
-        return self.runner.line(playbook, (*self._variables(extra), f"@{path}"), limit)
+        return self.runner.line(playbook, (*self.variables(extra), f"@{path}"), limit)
 
     def apply(self, words: list[str]) -> None:
         """Take the steps; each host ends with its own status."""
@@ -277,7 +277,8 @@ class Session:
         if known and not state.problem.remedy:
             state.problem.cause, state.problem.remedy = known.cause, known.remedy
 
-    def _variables(self, extra: dict[str, Any]) -> tuple[str, ...]:
+    def variables(self, extra: dict[str, Any] | None = None) -> tuple[str, ...]:
+        """The command's own variables for a playbook, and more of them."""
         values: dict[str, Any] = {}
         if self.options.model:
             values["model"] = self.catalog.model(self.options.model).name
@@ -285,7 +286,7 @@ class Session:
             values["deployment"] = self.options.deployment
         if self.options.catalog:
             values["deployer_catalog"] = self.options.catalog
-        return tuple(f"{name}={shlex.quote(str(value))}" for name, value in (values | extra).items())
+        return tuple(f"{name}={shlex.quote(str(value))}" for name, value in (values | (extra or {})).items())
 
 
 def _verify(asked: tuple[HostState, str]) -> verify.Verdict:

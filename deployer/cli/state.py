@@ -11,12 +11,13 @@ from deployer.errors import ExitStatus
 from deployer.observe import Observation, Settings
 from deployer.plan import HostPlan, Refusal
 
-Status = Literal["observed", "planned", "verified", "failed", "refused", "unreachable", "unhealthy", "removed"]
+Status = Literal["observed", "planned", "verified", "failed", "refused", "unreachable", "unhealthy", "removed", "done"]
 EXIT: dict[Status, ExitStatus] = {
     "observed": ExitStatus.OK,
     "planned": ExitStatus.OK,
     "verified": ExitStatus.OK,
     "removed": ExitStatus.OK,
+    "done": ExitStatus.OK,
     "refused": ExitStatus.REFUSED,
     "unreachable": ExitStatus.UNREACHABLE,
     "failed": ExitStatus.FAILED,
@@ -57,6 +58,8 @@ class HostState:
     settings: Settings | None = None
     plan: HostPlan | None = None
     removal: planning.Removal | None = None
+    job: planning.JobSpec | None = None
+    results: str = ""
     verdict: verify.Verdict | None = None
     verdicts: list[verify.Verdict] = field(default_factory=list)
     problem: Problem | None = None
@@ -92,6 +95,8 @@ class HostState:
             "endpoints": list(self.plan.endpoints) if self.plan else [],
             "ran": [{"id": each.id, "seconds": round(each.seconds, 1), "ok": each.ok} for each in self.ran.values()],
         }
+        if self.results:
+            document["results"] = self.results
         if self.notes:
             document["notes"] = self.notes
         if self.verdict:

@@ -66,6 +66,21 @@ def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
     return allotted
 
 
+def free_for_a_job(draft: Draft) -> tuple[list[Chip], dict[int, str]]:
+    """Chips that nothing runs on, also no server of this deployment; and who holds the others."""
+    cards = draft.observation.cards or AcceleratorState(kind=draft.accelerator.name)
+    held = _held(draft, cards.chips)
+    for each in draft.have.values():
+        if each.process:
+            held |= dict.fromkeys(each.chips, f"deployment {each.deployment}")
+    return [chip for chip in cards.chips if chip.id not in held and chip.health in HEALTHY], held
+
+
+def choose(free: list[Chip], parallel: int, *, whole: bool) -> tuple[int, ...]:
+    """The chips for one replica among the free ones; none where they do not fit."""
+    return _choose(free, parallel, whole=whole)
+
+
 def _one_server(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict[int, str]) -> Allotment:
     """T1-X35: one server on the chips of all its replicas. What it has is kept, as far as it is still wanted."""
     wanted, most = draft.settings.replicas, draft.runtime.most_replicas

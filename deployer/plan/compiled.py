@@ -133,7 +133,8 @@ def config(draft: Draft, known: CompiledModel, state: WeightsState | None, *, ow
             f"put the vendor's in its place, and keep the official one beside in {state.path}-official",
         )
         return {}
-    if known.layers is not None and state.layers is not None and known.layers != state.layers:
+    said = any(each.check == names.title for each in draft.refused)
+    if None not in (known.layers, state.layers) and known.layers != state.layers and not said:
         draft.refuse(
             names.title,
             f"{known.path}, compiled from {known.layers} layers",

@@ -69,7 +69,7 @@ def container(
         return Own()
     install = draft.runtime.install
     values = {"home": places.home, "engine": places.path(install.archive) if install else ""}
-    values["chips"] = _range(draft, chips)
+    values["chips"] = chip_range(draft, chips)
     if compiled:
         values |= {"compiled": compiled.path, "dtype": compiled.dtype}
     if parallel:
@@ -87,7 +87,7 @@ def container(
     )
 
 
-def _range(draft: Draft, chips: tuple[int, ...]) -> str:
+def chip_range(draft: Draft, chips: tuple[int, ...]) -> str:
     """T1-R44, T1-X33: `0..3`; how several groups that are not adjacent are written is not documented."""
     if not chips:
         return ""
@@ -95,6 +95,15 @@ def _range(draft: Draft, chips: tuple[int, ...]) -> str:
         return f"{chips[0]}..{chips[-1]}"
     draft.notes.append("its chips are not adjacent: how the engine wants that written is not documented, nor tried")
     return ",".join(map(str, chips))
+
+
+def host_volumes(draft: Draft) -> tuple[str, ...]:
+    """What a container sees of the host for the driver's sake, of what is there."""
+    return tuple(
+        f"{mount.path}:{mount.target or mount.path}:{'ro' if mount.read_only else 'rw'}"
+        for mount in draft.accelerator.mounts
+        if draft.observation.mounts.get(mount.path) == mount.kind
+    )
 
 
 def _version(draft: Draft, places: Places) -> str:

@@ -6,6 +6,8 @@ chips, serving.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from deployer.catalog import Catalog
 from deployer.observe.observation import Observation
 from deployer.observe.settings import Settings
@@ -23,8 +25,19 @@ from deployer.plan import (
     preflight,
     processes,
 )
+from deployer.plan.archives import Places
+from deployer.plan.compiled import CompiledModel
 from deployer.plan.draft import Draft, Templates
-from deployer.plan.types import DriverSpec, HostPlan, HostSpec, ServingSpec
+from deployer.plan.types import (
+    ArchivesSpec,
+    CondaSpec,
+    DriverSpec,
+    HostPlan,
+    HostSpec,
+    ImageSpec,
+    ServingSpec,
+    WeightsSpec,
+)
 
 
 def plan_host(catalog: Catalog, settings: Settings, observation: Observation, templates: Templates) -> HostPlan:
@@ -33,11 +46,8 @@ def plan_host(catalog: Catalog, settings: Settings, observation: Observation, te
     refused = tuple(preflight.pair(catalog, model, settings, observation))
     if refused:
         return HostPlan(accelerator=observation.accelerator, refused=refused)
-    placement = catalog.placement(model, observation.accelerator)
-    runtime = catalog.runtimes[placement.runtime]
-    accelerator = catalog.accelerators[observation.accelerator]
-    draft = Draft(accelerator, model, placement, runtime, settings, observation, templates)
-    spec = _containers(draft) if runtime.kind == "container" else _process(draft)
+    draft = drafted(catalog, settings, observation, templates)
+    spec = _containers(draft) if draft.runtime.kind == "container" else _process(draft)
     draft.refused += preflight.resources(draft, spec.replicas)
     notes = [*draft.notes, *preflight.notes(draft)]
     if model.random_weights:
@@ -65,26 +75,56 @@ def _process(draft: Draft) -> HostSpec:
 
 def _containers(draft: Draft) -> HostSpec:
     """An engine in containers, on chips."""
+    have = prepare(draft)
+    listen = _listen(draft)
+    replicas: list[ServingSpec] = []
+    for allotment in chips.plan(draft, have.parallel):
+        own = environments.container(draft, have.places, have.compiled, allotment.chips, have.parallel)
+        replicas.append(containers.specify(draft, allotment, have.image, have.weights.dir, listen, own))
+    start, surplus = containers.plan(draft, replicas)
+    return HostSpec(
+        **_common(draft), archives=have.archives, driver=have.driver, image=have.image, conda=have.conda,
+        weights=have.weights, replicas=tuple(replicas), start=start, surplus=surplus,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that has to be there before an engine runs in a container."""
+
+    archives: ArchivesSpec | None
+    places: Places
+    driver: DriverSpec | None
+    image: ImageSpec
+    conda: CondaSpec | None
+    compiled: CompiledModel | None
+    weights: WeightsSpec
+
+    @property
+    def parallel(self) -> int | None:
+        """Chips of one replica, where the model was compiled for a number of them."""
+        return self.compiled.chips if self.compiled else None
+
+
+def prepare(draft: Draft) -> Prepared:
+    """Decide all that is before the containers, in the order of the steps."""
     archives_spec, places = archives.plan(draft)
     driver_spec = _driver(draft, places)
     image = images.plan(draft, places)
     conda = environments.plan(draft, image, places)
-    compiled_model = compiled.plan(draft, places)
-    weights = artefacts.plan(draft, places, compiled_model)
-    listen = _listen(draft)
-    parallel = compiled_model.chips if compiled_model else None
-    replicas: list[ServingSpec] = []
-    for allotment in chips.plan(draft, parallel):
-        own = environments.container(draft, places, compiled_model, allotment.chips, parallel)
-        replicas.append(containers.specify(draft, allotment, image, weights.dir, listen, own))
-    start, surplus = containers.plan(draft, replicas)
-    return HostSpec(
-        **_common(draft), archives=archives_spec, driver=driver_spec, image=image, conda=conda, weights=weights,
-        replicas=tuple(replicas), start=start, surplus=surplus,
-    )  # fmt: skip
+    model = compiled.plan(draft, places)
+    return Prepared(archives_spec, places, driver_spec, image, conda, model, artefacts.plan(draft, places, model))
 
 
-def _driver(draft: Draft, places: archives.Places) -> DriverSpec | None:
+def drafted(catalog: Catalog, settings: Settings, observation: Observation, templates: Templates) -> Draft:
+    """The beginning of a host's plan; its model runs on its accelerator."""
+    model = catalog.model(settings.model)
+    placement = catalog.placement(model, observation.accelerator)
+    accelerator = catalog.accelerators[observation.accelerator]
+    return Draft(accelerator, model, placement, catalog.runtimes[placement.runtime], settings, observation, templates)
+
+
+def _driver(draft: Draft, places: Places) -> DriverSpec | None:
     """One that is installed and takes effect with a reboot, or an installer that starts the chips at every boot."""
     found = draft.accelerator.driver
     if found is None:

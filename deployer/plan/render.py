@@ -21,7 +21,7 @@ from deployer.errors import CatalogError
 from deployer.plan.draft import Draft, Templates
 from deployer.plan.types import ContainerSpec, ServingSpec
 
-_NAMES = ("serve.env.j2", "serve.sh.j2", "container.sh.j2", "deployer.service.j2", "conda_env.sh.j2")
+_NAMES = ("serve.env.j2", "serve.sh.j2", "container.sh.j2", "deployer.service.j2", "conda_env.sh.j2", "job.sh.j2")
 
 
 def load_templates(directory: Path = paths.TEMPLATES) -> Templates:
@@ -190,6 +190,12 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
 def conda_script(templates: Templates, conda: Conda, directory: str, command: list[str]) -> str:
     """What is run in a container to make a conda environment ready and to install the engine into it."""
     return _template(templates["conda_env.sh.j2"]).render(conda=conda, directory=directory, command=command)
+
+
+def job_script(templates: Templates, conda: Conda, directory: str, results: str, logs: str, command: list[str]) -> str:
+    """What is run in a job's container; what the program leaves where it runs is moved to the results."""
+    context = {"conda": conda, "directory": directory, "results": results, "logs": logs, "command": command}
+    return _template(templates["job.sh.j2"]).render(context)
 
 
 def _command(draft: Draft, replica: Replica) -> _Command:

@@ -215,6 +215,26 @@ class HostSpec(Planned):
         return self.replicas[0].served_name
 
 
+class JobSpec(Planned):
+    """A program that runs once in a container of its own; paths are the host's.
+
+    `uploads` are files of the control node → where they go.
+    """
+
+    name: str
+    container: str
+    image: str
+    script: str
+    environment: dict[str, str]
+    volumes: tuple[str, ...]
+    privileged: bool
+    results: str
+    uploads: dict[str, str]
+    command: tuple[str, ...]
+    labels: dict[str, str]
+    chips: tuple[int, ...] = ()
+
+
 class HostPlan(Planned):
     """What one host needs. `satisfied` says of each part that needs nothing why that is so."""
 

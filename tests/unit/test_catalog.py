@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,41 @@ def test_the_guide_s_serve_options_and_environment() -> None:
         placement = known.placement(known.model(model), "ascend-310p")
         assert (placement.dtype, placement.max_model_len) == ("float16", 8192)
         assert set(placement.tensor_parallel) <= {1, 2, 4}
+
+
+# T1-R29, as cleaned in T1-X16
+CONVERTER = (
+    "deepseek_qwen2_1.5b_bf16 deepseek_qwen2_7b_bf16 deepseek_qwen2_14b_bf16 qwen2_14b_quant deepseek_qwen2_32b_bf16 "
+    "qwen2_32b_quant deepseek_llama3_8b_bf16 deepseek_llama3_8b_quant deepseek_llama3_70b_bf16 "
+    "deepseek_llama3_70b_quant llama2_7b_fp16 llama2_7b_quant qwen2_7b_bf16 qwen2_7b_quant"
+)
+
+
+def test_every_type_of_the_tx8_s_converter_has_a_model() -> None:
+    known = catalog.load()
+    placements = [m.accelerators["tx8"] for m in known.models.values() if "tx8" in m.accelerators]
+    types = {kind for each in placements if each.compiled for kind in each.compiled.types}
+    assert types == set(CONVERTER.split())
+    names = known.runtimes["txnn"].compiled
+    assert names is not None
+    for each in placements:
+        assert each.compiled is not None
+        for kind in each.compiled.types:
+            # What the converter leaves is known for its model (T1-R32).
+            match = re.match(names.pattern, f"{kind}_28b_c4_2")
+            assert match is not None
+            assert match["model"] in each.compiled.names
+            assert (match["chips"], match["layers"], match["precision"] in names.precisions) == ("4", "28", True)
+
+
+def test_the_vendor_s_kcore_says_its_length_and_chips() -> None:
+    names = catalog.load().runtimes["txnn"].compiled
+    assert names is not None
+    match = re.match(names.pattern, "deepseek_7b_bf16_seq8192_c4")
+    assert match is not None
+    assert match.groupdict() == {
+        "model": "deepseek_7b", "precision": "bf16", "length": "8192", "layers": None, "chips": "4",
+    }  # fmt: skip
 
 
 def test_the_first_tensor_parallel_choice_leaves_room_for_the_weights() -> None:

@@ -183,8 +183,9 @@ def test_every_check_has_a_case() -> None:
     written = set()
     for name in NAMES:
         written |= {each[0] for each in load_case(name)[3].get("refused", [])}
+    # Jobs have cases of their own (test_jobs.py).
     package = Path(preflight.__file__).parent
-    source = "".join(path.read_text() for path in package.glob("*.py"))
+    source = "".join(path.read_text() for path in package.glob("*.py") if path.stem != "jobs")
     checks = set(re.findall(r'check="([^"]+)"', source)) | set(re.findall(r'refuse\(\s*"([^"]+)"', source))
     checks |= {"driver package", "firmware package"}
     assert written >= checks - {"image", "inventory"}, checks - written
