@@ -156,6 +156,7 @@ class AcceleratorState(Facts):
     product: str = ""
     cards: int = 0
     pci_chips: int = 0
+    mode: str = ""
     state: str = "absent"
     problem: str = ""
     driver_version: str | None = None
@@ -166,6 +167,7 @@ class AcceleratorState(Facts):
 class DriverState(Facts):
     """Driver and firmware as they are installed, which is not always what runs. None: not installed.
 
+    `released` is its release date, where a version alone does not name it; `method` is how it was installed.
     `compatible` is what their own version files say of each other, None where they say nothing. `installed_boot` is the
     boot during which deployer installed them.
     """
@@ -175,6 +177,8 @@ class DriverState(Facts):
     compatible: bool | None = None
     half_installed: bool = False
     account: bool = True
+    released: str = ""
+    method: str = ""
     installed_boot: str = ""
     reboot_asked: bool = False
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from deployer.catalog import Accelerator
-from deployer.observe import ascend, tsingmicro
+from deployer.observe import ascend, sophgo, tsingmicro
 from deployer.observe.observation import AcceleratorState, DriverState
 
 
@@ -19,5 +19,6 @@ class Vendor(NamedTuple):
 
 VENDORS = {
     "huawei": Vendor(ascend.ask, ascend.read),
+    "sophgo": Vendor(sophgo.ask, sophgo.read),
     "tsingmicro": Vendor(tsingmicro.ask, tsingmicro.read),
 }

@@ -1,0 +1,201 @@
+"""What `/proc/bmsophon` and `bm-smi` print is read as they print it; what cannot be read is told, and never none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployer import catalog, observe
+from deployer.observe import sophgo
+from deployer.observe.observation import AcceleratorState
+from deployer.observe.parse import detect
+from tests.unit import host
+
+SAMPLES = Path(__file__).parent / "samples" / "sophon"
+ACCELERATOR = catalog.load().accelerators["bm1684x"]
+RELEASE = "release version:0.5.1   release date: 20240717-103602"
+RUNNING = "bm-smi_real_SC7+_3chip_14B-2dev_running_chip2-Fault_0.5.1.txt"
+
+
+def sample(name: str) -> str:
+    return (SAMPLES / name).read_text(encoding="utf-8")
+
+
+def proc(chips: int, board: str = "SC7+", fault: int | None = None) -> str:
+    """The driver's files as `grep -H` prints them, in the formats of its source."""
+    lines = [
+        f"driver_version:{RELEASE}",
+        "card_num:1",
+        f"chip_num:{chips}",
+        f"card0/board_type:{board}",
+        "card0/mode:pcie",
+    ]
+    for number in range(chips):
+        base = f"card0/bmsophon{number}"
+        lines += [f"{base}/tpuid:{number}", f"{base}/dbdf:001:81:00.{number}", f"{base}/chip_temp:5{number} C"]
+        lines.append(f"{base}/status:{'Fault' if number == fault else 'Active'}")
+    return "".join(f"/proc/bmsophon/{line}\n" for line in lines)
+
+
+def raw(screen: str = "", files: str = "", nodes: int = 3, module: bool = True, **more: Any) -> dict[str, Any]:
+    """A host's readings."""
+    smi = more.pop("smi", {"rc": 0, "stdout": screen, "stderr": ""})
+    commands = {"sophon-proc": {"rc": 0, "stdout": files}, "sophon-smi": smi, **more.pop("commands", {})}
+    return {
+        "commands": commands,
+        "paths": {sophgo.MODULE: {"exists": module}, sophgo.SOC: {"exists": more.pop("soc", False)}},
+        "globs": {sophgo.NODES: [f"/dev/bm-sophon{number}" for number in range(nodes)], **more},
+    }
+
+
+def bus(chips: int) -> AcceleratorState:
+    return AcceleratorState(kind="bm1684x", product="Sophgo BM1684X", cards=chips, pci_chips=chips)
+
+
+def test_three_chips_of_which_one_is_faulty() -> None:
+    cards, driver = sophgo.read(raw(sample(RUNNING), proc(3, fault=2)), ACCELERATOR, bus(3))
+    assert (cards.state, cards.product, cards.cards, cards.mode) == ("ok", "SC7+", 1, "pcie")
+    # 0.5.1 alone names two drivers: the date tells them apart.
+    assert (driver.driver, driver.released) == ("0.5.1", "20240717-103602")
+    found = [(c.id, c.card, c.chip, c.device, c.health, c.memory_used_mib, c.utilization_pct) for c in cards.chips]
+    assert found == [
+        (0, 0, 0, "/dev/bm-sophon0", "OK", 5839, 70),
+        (1, 0, 1, "/dev/bm-sophon1", "OK", 5839, 76),
+        # A faulty chip's 100 % mean nothing.
+        (2, 0, 2, "/dev/bm-sophon2", "Fault", 81, None),
+    ]
+    assert [(c.memory_total_mib, c.temperature_c, c.power_w, c.processes) for c in cards.chips[:2]] == [
+        (14787, 50, 3.9, (130596,)),
+        (14787, 51, 4.8, (130596,)),
+    ]
+
+
+def test_eight_chips_on_one_card() -> None:
+    cards, _ = sophgo.read(
+        raw(sample("bm-smi_SYNTH_SC7-224T_8chip_0.5.1.txt"), proc(8, "SC7-224T"), nodes=8), ACCELERATOR, bus(8)
+    )
+    assert ([c.id for c in cards.chips], {c.card for c in cards.chips}, cards.product) == (
+        list(range(8)),
+        {0},
+        "SC7-224T",
+    )
+
+
+def test_two_cards_without_the_drivers_files_are_read_from_the_screen() -> None:
+    cards, _ = sophgo.read(raw(sample("bm-smi_SYNTH_2xSC7+_LTS-SP4_driver-LTS.txt"), nodes=6), ACCELERATOR, bus(6))
+    assert (cards.state, cards.cards) == ("ok", 2)
+    assert [(c.id, c.card, c.chip, c.processes) for c in cards.chips] == [
+        (0, 0, 0, (4242,)), (1, 0, 1, ()), (2, 0, 2, ()), (3, 1, 0, (4243,)), (4, 1, 1, ()), (5, 1, 2, ()),
+    ]  # fmt: skip
+
+
+def test_of_appended_samples_the_last_counts() -> None:
+    screen = sophgo.parse_screen(sample("bm-smi_SYNTH_--file_appended_two_samples.txt"))
+    assert {number: each["utilization_pct"] for number, each in screen.items()} == {0: 12, 1: 12, 2: 12}
+
+
+def test_lost_chip_is_faulty_without_values() -> None:
+    screen = sophgo.parse_screen(sample("bm-smi_SYNTH_device_lost_all-F.txt"))
+    assert screen[1]["status"] == "Fault"
+    assert (screen[1]["temperature_c"], screen[1]["power_w"], screen[1]["utilization_pct"]) == (None, None, None)
+    cards, _ = sophgo.read(raw(sample("bm-smi_SYNTH_device_lost_all-F.txt"), proc(2), nodes=2), ACCELERATOR, bus(2))
+    assert [(c.health, c.memory_total_mib) for c in cards.chips] == [("OK", 14787), ("Fault", None)]
+
+
+def test_chip_that_the_screen_leaves_out_is_there_without_memory() -> None:
+    cards, _ = sophgo.read(raw(sample(RUNNING), proc(4), nodes=4), ACCELERATOR, bus(4))
+    assert [(c.id, c.memory_total_mib) for c in cards.chips] == [(0, 14787), (1, 14787), (2, 14787), (3, None)]
+
+
+LAYOUTS = {
+    # sample: chips, first chip's used and total memory
+    "bm-smi_real_5cards_14chips_SC5+_SC5H_SC5P_2.4.0.txt": (14, 0, 7118),
+    "bm-smi_real_1684X-EVB_PCIE_cropped-no-header.txt": (1, 106, 15475),
+    "bm-smi_real_MARS3-SOC_noECCcolumn_0.4.9.txt": (1, 4, 75),
+    "bm-smi_real_SOC_BM1684_2.3.2.txt": (1, 0, 7983),
+    "bm-smi_SYNTH_SOC_BM1684X_--file_0.5.1.txt": (1, 0, 13311),
+    "bm-smi_real_SC7+_3chip_idle_0.5.1.txt": (3, 81, 14787),
+    "bm-smi_real_SC7+_3chip_32B-2dev-seq1024_running_chip2-Fault_0.5.1.txt": (3, 10640, 14787),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_recorded_layout(name: str) -> None:
+    chips, used, total = LAYOUTS[name]
+    screen = sophgo.parse_screen(sample(name))
+    assert sorted(screen) == list(range(chips))
+    assert (screen[0]["memory_used_mib"], screen[0]["memory_total_mib"]) == (used, total)
+
+
+NO_DEVICE = "get devcount failed!\nno sophon device found on this PC or Server\n: No such file or directory\n"
+STATES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no driver": (raw(nodes=0, module=False), "no-driver", "module bmsophon is not loaded"),
+    "module without nodes": (raw(nodes=0), "not-started", "0 of 3 chips have a node"),
+    "one node is missing": (raw(sample(RUNNING), proc(3), nodes=2), "not-started", "2 of 3 chips have a node"),
+    "one node too many": (raw(sample(RUNNING), proc(3), nodes=4), "not-started", "4 of 3 chips"),
+    "tool finds nothing": (raw(smi={"rc": 1, "stdout": "", "stderr": NO_DEVICE}), "unknown", "No such file"),
+    "tool hangs": (raw(smi={"error": "no answer within 20 s"}), "unknown", "no answer within 20 s"),
+    "unknown layout": (raw("BM-SMI 9\nall is well\n"), "unknown", "a layout that is not known"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_what_is_no_list_of_chips_has_its_own_state(name: str) -> None:
+    readings, state, problem = STATES[name]
+    cards, _ = sophgo.read(readings, ACCELERATOR, bus(3))
+    assert cards.state == state
+    assert problem in cards.problem
+
+
+def test_system_on_a_chip_is_told_apart() -> None:
+    cards, _ = sophgo.read(raw(soc=True, module=False, nodes=0), ACCELERATOR, bus(0))
+    assert (cards.mode, cards.state) == ("soc", "ok")
+
+
+DEBS = "sophon-driver 0.5.1 ii \nsophon-libsophon 0.5.1 ii \n"
+METHODS: dict[str, tuple[dict[str, Any], str]] = {
+    "none": ({}, ""),
+    "deb": ({"commands": {"sophon-debs": {"stdout": DEBS}}}, "deb"),
+    "deb that was removed": ({"commands": {"sophon-debs": {"stdout": "sophon-driver 0.5.1 rc \n"}}}, ""),
+    "rpm": ({"commands": {"sophon-rpms": {"stdout": "sophon-driver-0.5.1-1.x86_64\n"}}}, "rpm"),
+    "tar": ({"/opt/sophon/driver-*": ["/opt/sophon/driver-0.5.1"]}, "tar"),
+    "two": (
+        {"commands": {"sophon-debs": {"stdout": DEBS}, "sophon-rpms": {"stdout": "sophon-libsophon-0.5.1-1.x86_64\n"}}},
+        "deb+rpm",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_how_it_was_installed(name: str) -> None:
+    more, method = METHODS[name]
+    _, driver = sophgo.read(raw(sample(RUNNING), proc(3), **more), ACCELERATOR, bus(3))
+    assert driver.method == method
+
+
+def test_damaged_files_are_no_chips() -> None:
+    text = "/proc/bmsophon/card0/bmsophon0/tpuid:x\n/proc/bmsophon/driver_version:\nnoise\n/proc/other:1\n"
+    cards, driver = sophgo.read(raw(files=text), ACCELERATOR, bus(3))
+    assert (cards.state, cards.chips, driver.driver) == ("unknown", (), None)
+
+
+def test_host_is_asked_for_files_first_and_the_screen_as_a_file() -> None:
+    request = observe.build(catalog.load(), observe.Settings(accelerator="bm1684x"))
+    assert "/proc/bmsophon/driver_version" in request["commands"]["sophon-proc"][-1]
+    assert "--noloop --file=" in request["commands"]["sophon-smi"][-1]
+
+
+def test_cards_that_the_bus_shows_wrongly_are_none_of_these() -> None:
+    """1e30:1684 is a BM1684, or a card whose hardware is at fault; neither serves."""
+    function = {"vendor": "1e30", "device": "1684", "subvendor": "", "subdevice": ""}
+    assert detect(catalog.load(), [function]) == []
+    assert detect(catalog.load(), [{**function, "vendor": "1f1c", "device": "1686"}]) == ["bm1684x"]
+
+
+def test_host_without_cards_is_asked_for_real_and_has_none() -> None:
+    known, wanted = catalog.load(), observe.Settings(accelerator="bm1684x")
+    seen = observe.parse("h", host.probe(observe.build(known, wanted)), known, wanted)
+    assert seen.cards is not None
+    assert (seen.cards.state, seen.cards.chips) == ("absent", ())
