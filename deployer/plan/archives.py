@@ -62,17 +62,17 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
             paths[name] = there.path
         else:
             new.add(name)
-    if absent:
-        words.insert(0, f"{', '.join(absent)} absent")
     if unpack:
+        absents = [f"{', '.join(absent)} absent"] if absent else []
         size = sum(each.package.size for each in unpack)
         draft.needs(home, size * UNPACKED_FACTOR)
         draft.step(
             "archives",
-            f"{', '.join(words)} → unpack {', '.join(each.package.name for each in unpack)} in {home}",
+            f"{', '.join([*absents, *words])} → unpack {', '.join(each.package.name for each in unpack)} in {home}",
             10 + size // COPY_BYTES_PER_S,
             size=size,
-            interrupts=any(each.process for each in draft.have.values()),
+            # Also another deployment's server has its files there.
+            interrupts=bool(words) and any(each.process for each in draft.observation.deployments.values()),
         )
     else:
         draft.satisfied["archives"] = f"{', '.join(paths)} are unpacked in {home}"

@@ -46,7 +46,8 @@ def plan(draft: Draft, image: ImageSpec, places: Places) -> CondaSpec | None:
     if places.is_new(conda.archive) or places.is_new(install.archive) or have != version:
         found = f"{have} is installed in {conda.name}" if have else f"no engine in environment {conda.name}"
         what = version or f"that of {draft.runtime.title}"
-        draft.step("conda_env", f"{found} → install {what}", install.install_s)
+        serving = any(each.process for each in draft.observation.deployments.values())
+        draft.step("conda_env", f"{found} → install {what}", install.install_s, interrupts=serving)
     else:
         draft.satisfied["conda_env"] = f"{have} is installed in environment {conda.name}"
     return spec

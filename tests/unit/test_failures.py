@@ -36,7 +36,7 @@ SAID = {
     ),
     "conda-environment": "EnvironmentNameNotFound: Could not find conda environment: tx8_txnn",
     "config-json-official": "  File \"config.py\", line 3\nKeyError: 'param_dir'",
-    # samples/sophon/runtime_errors_real.txt, install_logs_real.txt and dfss_logs_real.txt, as real machines printed them
+    # As real machines printed them.
     "sophon-open-files": "[bmlib_memory][error] bm_alloc_gmem failed, dev_id = 1, size = 0x180",
     "sophon-one-piece": "[bmlib_memory][error] bm_alloc_gmem failed, dev_id = 0, size = 0xc0fb4000",
     "sophon-memory": "[bmlib_memory][error] bm_alloc_gmem failed, dev_id = 0, size = 0xfed7000",
@@ -44,7 +44,7 @@ SAID = {
     "sophon-not-a-pair": "[BMRT][bmrt_get_network_info:452] WRONG:net name:embedding invalid",
     "sophon-headers": "Error! Your kernel headers for kernel 5.4.217-bm1684 cannot be found.",
     "sophon-in-use": "modprobe: FATAL: Module bmsophon is in use.",
-    "sophon-no-device": "get devcount failed!\nno sophon device found on this PC or Server\n: No such file or directory",
+    "sophon-no-device": "get devcount failed!\nno sophon device found on this PC or Server",
     "sophon-hang": "[a53lite_runtime][error] load library send api error, ret 2",
     "sophon-too-old": "ImportError: sail.cpython-38-aarch64-linux-gnu.so: undefined symbol: bmrt_get_flags",
     "sophon-broken-model": "[BMODEL][ModelCtx:520] FATAL: File[./q/qwen2_w4bf16.bmodel] is broken ...",
