@@ -34,6 +34,7 @@ ROLES = [
     "system_packages",
     "kernel_headers",
     "ascend_driver",
+    "sophon_driver",
     "tx8_driver",
     "reboot",
     "docker_engine",

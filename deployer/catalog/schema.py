@@ -67,6 +67,13 @@ class Tool(Entry):
     apt: str
 
 
+class PackageSet(Entry):
+    """The packages of one way to install a driver, in their order: each a pattern with the groups version and arch."""
+
+    files: tuple[Pattern, ...] = Field(min_length=1)
+    tools: tuple[Tool, ...] = ()
+
+
 class Driver(Entry):
     """How an accelerator's driver and firmware are brought onto a host."""
 
@@ -74,11 +81,16 @@ class Driver(Entry):
     default: Version = Field(description="driver version that is installed where the inventory names none")
     pairs: tuple[DriverPair, ...] = ()
     chip: str = Field(default="", description="the chip's name in the names of packages, if it stands there")
-    driver_package: Pattern = Field(description="name of a driver package, with groups version and arch, maybe chip")
+    driver_package: Pattern = Field(
+        default="", description="name of a driver package, with groups version and arch, maybe chip"
+    )
     archive: str = Field(default="", description="the engine's archive that holds the package, where one does")
     every_boot: bool = Field(default=False, description="its installer starts the chips, and no reboot does")
     firmware_package: Pattern = Field(
         default="", description="name of a firmware package, with groups chip and version; empty where there is none"
+    )
+    packages: dict[str, PackageSet] = Field(
+        default_factory=dict, description="ways to install it (deb, rpm, tar), of which a host has one only"
     )
     architecture_names: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     account: str = Field(default="", description="account that the installer wants")
@@ -86,6 +98,7 @@ class Driver(Entry):
     disk_bytes: int = Field(default=0, ge=0, description="free space that the installation needs")
     kernel_headers: bool = Field(default=True, description="its kernel module is compiled on the host")
     tools: tuple[Tool, ...] = ()
+    several_from: str = Field(default="", description="release date from which it runs a model on several chips")
     install_s: int = Field(default=120, ge=0)
 
     def pair(self, version: str) -> DriverPair | None:

@@ -167,9 +167,9 @@ class AcceleratorState(Facts):
 class DriverState(Facts):
     """Driver and firmware as they are installed, which is not always what runs. None: not installed.
 
-    `released` is its release date, where a version alone does not name it; `method` is how it was installed.
-    `compatible` is what their own version files say of each other, None where they say nothing. `installed_boot` is the
-    boot during which deployer installed them.
+    `released` is its release date, where a version alone does not name it; `method` is how it was installed, and
+    `package_version` which packages deployer installed. `compatible` is what their own version files say of each other,
+    None where they say nothing. `installed_boot` is the boot during which deployer installed them.
     """
 
     driver: str | None = None
@@ -179,6 +179,7 @@ class DriverState(Facts):
     account: bool = True
     released: str = ""
     method: str = ""
+    package_version: str = ""
     installed_boot: str = ""
     reboot_asked: bool = False
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deployer.catalog import Accelerator, Archive
+from deployer.catalog import Accelerator, Archive, Driver
 from deployer.errors import SettingsError
 from deployer.observe.observation import Package
 
@@ -68,6 +68,9 @@ def _package(
         "size": path.stat().st_size,
         "sha256": sums.get(path.name, ""),
     }
+    package = _driver(path.name, accelerator.driver, facts) if accelerator.driver else None
+    if package is not None:
+        return package
     found = path.stat()
     identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
     for name, wanted in archives.items():
@@ -79,18 +82,20 @@ def _package(
         return None if archive is None else Package(kind="image", **archive, **facts)
     if archives and path.name.lower().endswith(ARCHIVES):
         return Package(kind="other", **facts)
-    driver = accelerator.driver
-    for kind, pattern in (("driver", driver.driver_package), ("firmware", driver.firmware_package)) if driver else ():
-        match = re.match(pattern, path.name) if pattern else None
+    return None
+
+
+def _driver(name: str, driver: Driver, facts: Mapping[str, Any]) -> Package | None:
+    """A package of the driver's, by its name: `kind` is driver or firmware, or the way in which it installs."""
+    ways = [(method, pattern) for method, each in driver.packages.items() for pattern in each.files]
+    for kind, pattern in (("driver", driver.driver_package), ("firmware", driver.firmware_package), *ways):
+        match = re.match(pattern, name) if pattern else None
         if match:
             groups = match.groupdict()
-            names = {
-                name: known for known, spelt in (driver.architecture_names if driver else {}).items() for name in spelt
-            }
-            return Package(
-                kind=kind, chip=groups.get("chip", ""), version=groups["version"],
-                architecture=names.get(groups.get("arch", ""), groups.get("arch", "")), **facts,
-            )  # fmt: skip
+            machine = groups.get("arch", "")
+            known = next((each for each, spelt in driver.architecture_names.items() if machine in spelt), machine)
+            chip = groups.get("chip", "")
+            return Package(kind=kind, chip=chip, version=groups["version"], architecture=known, **facts)
     return None
 
 

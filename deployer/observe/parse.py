@@ -223,11 +223,14 @@ def _cards(raw: Raw, accelerator: Accelerator, data_key: str) -> tuple[Accelerat
     if accelerator.driver is None:
         return state, None
     state, driver = VENDORS[accelerator.vendor].read(raw, accelerator, state)
-    if not found and not state.chips:
+    if not found and not state.chips and state.mode != "soc":
         state = state.model_copy(update={"state": "absent"})
     try:
         stamp = json.loads(_text(raw, f"{data_key}/driver.json") or "{}")
         known = {"installed_boot": str(stamp["boot_id"]), "reboot_asked": stamp.get("reboot") is True}
+        # What somebody has installed since is not what the stamp means.
+        same = stamp.get("released", "") == driver.released
+        known["package_version"] = str(stamp.get("version") or "") if same else ""
     except (ValueError, KeyError, TypeError, AttributeError):
         known = {}
     return state, driver.model_copy(update=known)

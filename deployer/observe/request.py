@@ -109,7 +109,8 @@ def _add_cards(request: dict[str, Any], accelerator: Accelerator, data: str) -> 
     assert accelerator.driver is not None
     request["docker"] = True
     request["disks"] += ["/", accelerator.driver.directory, "/var/lib/docker"]
-    request["tools"] += [tool.name for tool in accelerator.driver.tools]
+    tools = [*accelerator.driver.tools, *(tool for each in accelerator.driver.packages.values() for tool in each.tools)]
+    request["tools"] += [tool.name for tool in tools]
     request["files"].append(f"{data}/driver.json")
     request["paths"] += ["/lib/modules/{kernel}/build", *(mount.path for mount in accelerator.mounts)]
     # S3-R15: both packages, of the running kernel.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deployer.catalog import Driver
+from deployer.catalog.schema import Tool
 from deployer.plan.draft import Draft
 
 HEADERS_S = 30
@@ -23,9 +24,9 @@ def headers(draft: Draft, driver: Driver) -> None:
         draft.refuse("kernel headers", found, f"the headers of {draft.observation.kernel}", "install them by hand")
 
 
-def missing_tools(draft: Draft, driver: Driver) -> None:
-    """Tools that nothing can install."""
-    missing = [tool.name for tool in driver.tools if not draft.observation.tools.get(tool.name)]
+def missing_tools(draft: Draft, driver: Driver, more: tuple[Tool, ...] = ()) -> None:
+    """Tools that nothing can install; `more` are those of one way to install it."""
+    missing = [tool.name for tool in (*driver.tools, *more) if not draft.observation.tools.get(tool.name)]
     if missing and not draft.observation.package_manager:
         draft.refuse(
             "tools",
@@ -35,10 +36,10 @@ def missing_tools(draft: Draft, driver: Driver) -> None:
         )
 
 
-def tool_packages(draft: Draft, driver: Driver) -> tuple[str, ...]:
+def tool_packages(draft: Draft, driver: Driver, more: tuple[Tool, ...] = ()) -> tuple[str, ...]:
     """The packages of the tools that are missing."""
     manager = draft.observation.package_manager
-    missing = [tool for tool in driver.tools if not draft.observation.tools.get(tool.name)]
+    missing = [tool for tool in (*driver.tools, *more) if not draft.observation.tools.get(tool.name)]
     return tuple(dict.fromkeys(tool.apt if manager == "apt" else tool.dnf for tool in missing))
 
 

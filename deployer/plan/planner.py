@@ -22,6 +22,7 @@ from deployer.plan import (
     engine,
     environments,
     images,
+    packaged,
     preflight,
     processes,
 )
@@ -125,11 +126,13 @@ def drafted(catalog: Catalog, settings: Settings, observation: Observation, temp
 
 
 def _driver(draft: Draft, places: Places) -> DriverSpec | None:
-    """One that is installed and takes effect with a reboot, or an installer that starts the chips at every boot."""
+    """One of three kinds: it takes effect with a reboot, it starts its chips at every boot, or at once, as packages."""
     found = draft.accelerator.driver
     if found is None:
         return None
-    return bring_up.plan(draft, found, places) if found.every_boot else driver.plan(draft, found)
+    if found.every_boot:
+        return bring_up.plan(draft, found, places)
+    return packaged.plan(draft, found) if found.packages else driver.plan(draft, found)
 
 
 def _listen(draft: Draft) -> str:

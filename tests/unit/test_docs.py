@@ -119,6 +119,7 @@ def fields(entry: Any) -> list[str]:
         schema.PciFunction,
         schema.RefusedModel,
         schema.Driver,
+        schema.PackageSet,
         schema.Devices,
         schema.Archive,
         schema.Compiled,

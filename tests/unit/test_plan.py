@@ -19,10 +19,15 @@ from deployer.plan import HostPlan, preflight, render
 from deployer.plan.types import DriverSpec
 
 CASES = Path(__file__).parent / "plan_cases"
-BASES = {name: json.loads((CASES / name / "base.json").read_text()) for name in (".", "ascend", "tx8")}
+BASES = {name: json.loads((CASES / name / "base.json").read_text()) for name in (".", "ascend", "sophon", "tx8")}
 NAMES = sorted(
     str(path.relative_to(CASES).with_suffix(""))
-    for path in [*CASES.glob("*.json"), *CASES.glob("ascend/*.json"), *CASES.glob("tx8/*.json")]
+    for path in [
+        *CASES.glob("*.json"),
+        *CASES.glob("ascend/*.json"),
+        *CASES.glob("sophon/*.json"),
+        *CASES.glob("tx8/*.json"),
+    ]
     if path.stem != "base"
 )
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -30,6 +35,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "ascend": {
         "model": "qwen2.5-14b",
         "weights_dir": "/home/ckpt/qwen2.5-14b",
+        "packages_dir": "/srv/p",
+        "address": "192.0.2.1",
+    },
+    "sophon": {
+        "model": "sophon-two",
+        "weights_dir": "/srv/models/two",
         "packages_dir": "/srv/p",
         "address": "192.0.2.1",
     },
