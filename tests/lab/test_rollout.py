@@ -210,7 +210,7 @@ def steady(value: Any) -> Any:
     return [steady(each) for each in value] if isinstance(value, list) else value
 
 
-QUICK = ("tar-missing", "docker-down", "host-down", "smi-8005")
+QUICK = ("host-down", "smi-8005")
 # What takes Docker away would need all its steps again.
 COMPARED = [name for name, fault in FAULTS.items() if name != "docker-absent" and not fault.accelerator]
 

@@ -181,7 +181,9 @@ def elsewhere(lab: LabBox, files: Path) -> Any:
     return lab.up("-e", f"deployer_packages_dir={files}", "-e", "deployer_home_dir=/srv/home", model=MODEL)
 
 
-@pytest.mark.parametrize("published", [True, False], ids=["with its checksum", "without"])
+@pytest.mark.parametrize(
+    "published", [pytest.param(True, id="with its checksum", marks=pytest.mark.full), pytest.param(False, id="without")]
+)
 def test_truncated_archive_is_told_and_nothing_of_it_stays(published: bool, lab: LabBox, files: Path) -> None:
     archive = files / "DeepSeek-R1-Distill-Qwen-7B.tar.gz"
     archive.write_bytes(archive.read_bytes()[:-5000])
@@ -222,6 +224,7 @@ def test_vendor_s_client_asks_the_server(lab: LabBox, tmp_path: Path) -> None:
     assert len(list((tmp_path / "tx1").glob("TX8_online_batchsize_1_*.log"))) == 2
 
 
+@pytest.mark.full
 def test_offline_job_takes_a_free_group_and_its_answers_are_fetched(lab: LabBox, tmp_path: Path) -> None:
     questions = tmp_path / "questions.txt"
     questions.write_text("Where is Beijing?\n")
