@@ -41,6 +41,8 @@ FAULTS = {
     "silicon-down": Fault("a chip does not come up", accelerator="tx8"),
     "smi-unknown": Fault("tsm_smi prints a screen that nobody knows", accelerator="tx8"),
     "smi-hangs": Fault("tsm_smi does not answer", accelerator="tx8"),
+    "chip-lost": Fault("a chip gets no node when the driver starts (=CHIP)", argument="1", accelerator="bm1684x"),
+    "chip-fault": Fault("a chip is in Fault when the driver starts (=CHIP)", argument="1", accelerator="bm1684x"),
 }
 
 

@@ -185,6 +185,8 @@ class Lab:
             self._copy_weights(container, wanted)
         if wanted.accelerator == "tx8":
             images.write_file(container, "/etc/lab/tx8.json", json.dumps({"cards": wanted.cards}).encode())
+        if wanted.accelerator == "bm1684x":
+            images.write_file(container, "/etc/lab/sophon.json", json.dumps({"cards": _sophon_cards(wanted)}).encode())
         container.start()
         if wanted.user != "root":
             self._account(container, wanted.user, public)
@@ -229,6 +231,10 @@ class Lab:
             model = _weights(TX8_WEIGHTS, weights.MODELS[TX8_WEIGHTS])
             place = state_dir() / "lab" / "packages" / "tx8-4.3.7.p3"
             return packages.make_tx8(self.client, host, images.tx8_image(self.client, self.say), model, place, self.say)
+        if kind == "bm1684x":
+            # What makes RPMs is on this one only.
+            host = images.host_image(self.client, "openeuler", self.say)
+            return packages.make_sophon(self.client, host, state_dir() / "lab" / "packages", self.say)
         serving = images.serving_image(self.client, architecture, self.say)
         return packages.make(self.client, host, serving, architecture, state_dir() / "lab" / "packages", self.say)
 
@@ -322,6 +328,19 @@ def _weights(model: str, billions: float) -> Path:
     if not (place / "SHA256SUMS").is_file():
         weights.make(place, billions)
     return place
+
+
+def _sophon_cards(wanted: site.Wanted) -> list[dict[str, Any]]:
+    """Boards and the PCI addresses of their chips, as lspci shows them: functions of one device, or behind a switch."""
+    name, chips = site.BOARDS[wanted.board]
+    cards = []
+    for number in range(wanted.cards):
+        first = 0x81 + 0x40 * number
+        single = [f"0001:{first:02x}:00.{chip}" for chip in range(chips)]
+        switched = [f"0000:{0x41 + 0x10 * number + chip:02x}:00.0" for chip in range(chips)]
+        bus = single if wanted.board == "sc7-hp75" else switched
+        cards.append({"board": name, "sn": f"HQDZW6FBDJGJE02{16 + number}", "bus": bus})
+    return cards
 
 
 def _cards(wanted: site.Wanted) -> str:

@@ -40,7 +40,7 @@ class LabError(DeployerError):
 
 def host_image(client: Any, flavour: str, say: Say) -> str:
     """The image of a host, made where it is missing or its files have changed."""
-    parts = ["Dockerfile", "host", "os", "ascend", "tx8"]
+    parts = ["Dockerfile", "host", "os", "ascend", "tx8", "sophon"]
     tag = f"deployer-lab-{flavour}:{_digest(parts)}"
     if not _exists(client, tag):
         base = base_image(client, say)

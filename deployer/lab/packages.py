@@ -15,6 +15,8 @@ CHIP, PCI_DEVICE = "310p", "d500"
 PAIRS = (("24.1.rc3", "7.5.0.1.129"), ("25.2.0", "7.7.0.6.236"))
 IMAGE_ARCHIVE = "intelligence_boom-0.1.0-{architecture}-300I-Duo.tar"
 SUMS = "SHA256SUMS"
+# Version, release date, and what bm-smi prints after the version. The first cannot run a model on several chips.
+SOPHON = (("0.5.1", "20240408-112233", ""), ("0.5.1", "20241227-105344", "LTS SP4"))
 
 
 def make(client: Any, host_image: str, serving_image: str, architecture: str, directory: Path, say: Say) -> Path:
@@ -67,6 +69,25 @@ def make_tx8(client: Any, host_image: str, serving_image: str, weights: Path, di
     archive.unlink()
     stamp.write_text(made_of)
     return directory
+
+
+def make_sophon(client: Any, host_image: str, directory: Path, say: Say) -> Path:
+    """libsophon's packages: two drivers of one version number, told apart by their date; returns the newer one's."""
+    for version, date, lts in SOPHON:
+        place = directory / f"sophon-{version}{'-LTS' if lts else ''}"
+        stamp = directory / f"{place.name}.made-of"
+        if stamp.is_file() and stamp.read_text() == host_image:
+            continue
+        say(f"making libsophon's packages ({place.name.removeprefix('sophon-')})")
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        client.containers.run(
+            host_image, ["/usr/local/lib/lab/sophon/make-packages", "/out", version, date, lts], entrypoint="",
+            remove=True, volumes={str(place): {"bind": "/out", "mode": "rw"}}, network_mode="none",
+        )  # fmt: skip
+        _write_sums(place)
+        stamp.write_text(host_image)
+    return place
 
 
 def lend(source: Path, target: Path) -> None:

@@ -14,7 +14,9 @@ import yaml
 from deployer.errors import InventoryError, UsageError
 
 # The accelerators that the lab can emulate: how many cards a host has where it is not said, and at the most.
-ACCELERATORS = {"ascend-310p": (1, 4), "tx8": (8, 8), "cpu": (1, 4)}
+ACCELERATORS = {"ascend-310p": (1, 4), "tx8": (8, 8), "bm1684x": (1, 2), "cpu": (1, 4)}
+# Sophgo's boards: the name that the driver has for them, and how many chips are on one.
+BOARDS = {"sc7-hp75": ("SC7+", 3), "sc7-224t": ("SC7-224T", 8)}
 FLAVOURS = ("openeuler", "debian")
 # How the real hosts are reached says nothing of the lab's.
 CONNECTION = (
@@ -34,6 +36,7 @@ class Wanted:
     cards: int
     flavour: str
     user: str
+    board: str
     variables: dict[str, Any]
 
 
@@ -89,8 +92,11 @@ def _wanted(name: str, variables: dict[str, Any]) -> Wanted:
     cards = variables.get("lab_cards", default)
     if not str(cards).isdigit() or not 1 <= int(cards) <= most:
         raise UsageError(f"{name}: lab_cards={cards!r}", f"it is a number from 1 to {most}")
+    board = str(variables.get("lab_board", next(iter(BOARDS)) if accelerator == "bm1684x" else ""))
+    if board and (accelerator != "bm1684x" or board not in BOARDS):
+        raise UsageError(f"{name}: lab_board={board!r}", f"on bm1684x it is one of {', '.join(BOARDS)}")
     kept = {key: value for key, value in variables.items() if key not in CONNECTION}
-    return Wanted(name, accelerator, int(cards), flavour, str(variables.get("ansible_user", "root")), kept)
+    return Wanted(name, accelerator, int(cards), flavour, str(variables.get("ansible_user", "root")), board, kept)
 
 
 def write(site: Site, directory: Path, own: dict[str, dict[str, Any]]) -> Path:

@@ -239,7 +239,7 @@ def test_lab_without_docker_says_how_to_get_it(verb: list[str], home: Path) -> N
 def test_lab_lists_its_faults_without_docker(home: Path) -> None:
     done = deployer(home, "lab", "fault", "--list", DOCKER_HOST=f"unix://{home}/none.sock")
     assert done.returncode == 0
-    assert len(done.stdout.splitlines()) == 22
+    assert len(done.stdout.splitlines()) == 24
     assert "reboot-never-back" in done.stdout
 
 

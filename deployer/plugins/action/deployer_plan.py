@@ -51,5 +51,6 @@ class ActionModule(ActionBase):
             "changed": False,
             "plan": host_plan.model_dump(mode="json"),
             "steps": steps,
-            "deployer": {"converged": converged},
+            # A host that has become right since the command has looked (a server that was loading) is done too.
+            "deployer": {"converged": not steps and not host_plan.refused},
         }
