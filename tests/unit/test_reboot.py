@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,3 +41,21 @@ def test_place_is_free_again_when_its_holder_fails(tmp_path: Path) -> None:
         raise RuntimeError
     with deployer_reboot.place(tmp_path, 1) as number:
         assert number == 0
+
+
+ENDS: dict[str, tuple[dict[str, Any], bool]] = {
+    "not back in time": ({"failed": True, "rebooted": True, "msg": "Timed out waiting for last boot time check"}, True),
+    "back": ({"rebooted": True, "changed": True}, False),
+    "was not sent off": ({"failed": True, "rebooted": False, "msg": "Timed out waiting for x"}, False),
+    "command failed": ({"failed": True, "rebooted": True, "msg": "Reboot command failed"}, False),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_host_that_is_not_back_is_unreachable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, gone = ENDS[name]
+    monkeypatch.setattr("ansible.plugins.action.reboot.ActionModule.run", lambda *_: dict(ended))
+    action = object.__new__(deployer_reboot.ActionModule)
+    result = action._reboot(None, None)
+    assert bool(result.get("unreachable")) is gone
+    assert bool(result.get("failed")) is (bool(ended.get("failed")) and not gone)
