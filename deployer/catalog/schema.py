@@ -153,7 +153,7 @@ class Accelerator(Entry):
     tool: str = Field(default="", description="the vendor's command that shows the cards")
     chips_per_card: int = Field(default=1, ge=1)
     chips: int | None = Field(default=None, ge=1, description="chips that a server has, where it is one kind only")
-    whole_cards: bool = Field(default=False, description="a replica's chips are those of whole cards")
+    one_card: bool = Field(default=False, description="all chips of a replica are on one card")
     chip_memory_mib: int | None = Field(default=None, ge=1)
     dtypes: tuple[str, ...] = ()
     needs_root: bool = Field(default=False, description="its hosts are reached as root, or by sudo")

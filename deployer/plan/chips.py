@@ -50,12 +50,12 @@ def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
     count = (
         wanted
         if isinstance(wanted, int)
-        else max(1, len(kept) + _fits(free, parallel, whole=draft.accelerator.whole_cards))
+        else max(1, len(kept) + _fits(free, parallel, one_card=draft.accelerator.one_card))
     )
     allotted: list[Allotment] = []
     ports = _Ports(draft)
     for replica in range(1, count + 1):
-        chosen = kept.get(replica) or _choose(free, parallel, whole=draft.accelerator.whole_cards)
+        chosen = kept.get(replica) or _choose(free, parallel, one_card=draft.accelerator.one_card)
         free = [chip for chip in free if chip.id not in chosen]
         if not chosen:
             _refuse(draft, replica, parallel, chips, held)
@@ -76,15 +76,15 @@ def free_for_a_job(draft: Draft) -> tuple[list[Chip], dict[int, str]]:
     return [chip for chip in cards.chips if chip.id not in held and chip.health in HEALTHY], held
 
 
-def choose(free: list[Chip], parallel: int, *, whole: bool) -> tuple[int, ...]:
+def choose(free: list[Chip], parallel: int, *, one_card: bool) -> tuple[int, ...]:
     """The chips for one replica among the free ones; none where they do not fit."""
-    return _choose(free, parallel, whole=whole)
+    return _choose(free, parallel, one_card=one_card)
 
 
 def _one_server(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict[int, str]) -> Allotment:
     """T1-X35: one server on the chips of all its replicas. What it has is kept, as far as it is still wanted."""
     wanted, most = draft.settings.replicas, draft.runtime.most_replicas
-    whole = draft.accelerator.whole_cards
+    one_card = draft.accelerator.one_card
     free = [chip for chip in chips if chip.id not in held and chip.health in HEALTHY]
     have = draft.have.get(1)
     usable = {chip.id for chip in free}
@@ -93,7 +93,7 @@ def _one_server(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict
         for start in range(0, len(have.chips) if have else 0, parallel)
         if have and len(group := tuple(have.chips[start : start + parallel])) == parallel and usable.issuperset(group)
     ]
-    count = wanted if isinstance(wanted, int) else min(most, max(1, _fits(free, parallel, whole=whole)))
+    count = wanted if isinstance(wanted, int) else min(most, max(1, _fits(free, parallel, one_card=one_card)))
     if count > most:
         draft.refuse(
             "replicas", f"deployer_replicas={count}", f"1 to {most} behind one server", "correct it in the inventory"
@@ -102,7 +102,7 @@ def _one_server(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict
     chosen = [number for group in own[:count] for number in group]
     for replica in range(len(chosen) // parallel + 1, count + 1):
         left = [chip for chip in free if chip.id not in chosen]
-        group = _choose(left, parallel, whole=whole)
+        group = _choose(left, parallel, one_card=one_card)
         if not group:
             _refuse(draft, replica, parallel, chips, held)
             break
@@ -138,6 +138,9 @@ def _expected(draft: Draft, cards: AcceleratorState) -> tuple[Chip, ...]:
     """The chips that the PCI bus promises, where their driver has not started them yet: numbered from 0, healthy."""
     device = draft.accelerator.devices.chip if draft.accelerator.devices else ""
     count, per_card = cards.pci_chips, max(1, cards.pci_chips // max(1, cards.cards))
+    if draft.accelerator.one_card:
+        # Which of them share a card, their driver will say; the plan is made again then.
+        per_card = max(1, count)
     if draft.accelerator.chips:
         count, per_card = draft.settings.chips or draft.accelerator.chips, draft.accelerator.chips_per_card
     return tuple(
@@ -196,19 +199,19 @@ def _kept(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict[int, 
     return kept
 
 
-def _fits(free: list[Chip], parallel: int, *, whole: bool = False) -> int:
+def _fits(free: list[Chip], parallel: int, *, one_card: bool = False) -> int:
     """How many more replicas the free chips can hold."""
     count = 0
-    while chosen := _choose(free, parallel, whole=whole):
+    while chosen := _choose(free, parallel, one_card=one_card):
         free = [chip for chip in free if chip.id not in chosen]
         count += 1
     return count
 
 
-def _choose(free: list[Chip], parallel: int, *, whole: bool = False) -> tuple[int, ...]:
+def _choose(free: list[Chip], parallel: int, *, one_card: bool = False) -> tuple[int, ...]:
     """The chips for one replica: of the fullest card that has room enough, else of as few cards as can be.
 
-    Where they have to be whole cards, never a part of one.
+    Where they have to be on one card, never of two.
     """
     by_card: dict[int, list[int]] = {}
     for chip in sorted(free, key=lambda chip: chip.id):
@@ -216,7 +219,7 @@ def _choose(free: list[Chip], parallel: int, *, whole: bool = False) -> tuple[in
     enough = sorted((numbers for numbers in by_card.values() if len(numbers) >= parallel), key=lambda n: (len(n), n))
     if enough:
         return tuple(enough[0][:parallel])
-    if len(free) < parallel or whole:
+    if len(free) < parallel or one_card:
         return ()
     chosen: list[int] = []
     for numbers in sorted(by_card.values(), key=lambda n: (-len(n), n)):
@@ -239,8 +242,8 @@ def _refuse(draft: Draft, replica: int, parallel: int, chips: tuple[Chip, ...], 
     of = f" for replica {replica}" if replica > 1 else ""
     sick = any(chip.health not in HEALTHY for chip in chips)
     remedy = "free the chips, or set deployer_tensor_parallel or deployer_replicas lower"
-    if draft.accelerator.whole_cards:
-        remedy = f"free a whole card of {draft.accelerator.chips_per_card} chips, or set deployer_replicas lower"
+    if draft.accelerator.one_card:
+        remedy = f"free {parallel} chips of one card, or set deployer_tensor_parallel or deployer_replicas lower"
     if sick:
         look = f"look at the card with `{draft.accelerator.tool}`, reset or replace it"
         remedy = f"{look}; or leave the host out with --limit"

@@ -186,7 +186,7 @@ def _chips(draft: Draft, request: JobRequest, parallel: int) -> tuple[int, ...]:
             )
             return ()
     elif count == 1:
-        wanted = chips.choose(free, parallel, whole=draft.accelerator.whole_cards) or tuple(range(parallel))
+        wanted = chips.choose(free, parallel, one_card=draft.accelerator.one_card) or tuple(range(parallel))
     else:
         wanted = tuple(range(count * parallel))
     if not usable.issuperset(wanted):
