@@ -29,6 +29,9 @@ def judge(
         return WeightsState(path=path, exists=False, half_written=half_written)
     files: Mapping[str, Mapping[str, Any]] = raw.get("files") or {}
     algorithm, checksums = checksum_list(raw.get("lists") or {})
+    # `torch_dtype`, as newer versions of transformers call `dtype`.
+    config = _parsed(raw)
+    layers = config.get("num_hidden_layers")
     return WeightsState(
         path=path,
         exists=True,
@@ -36,9 +39,9 @@ def judge(
         problem=_problem(raw, files),
         size=sum(int(each.get("size") or 0) for each in files.values()),
         stamped="text" in (raw.get("stamp") or {}),
-        dtype=_dtype(raw),
-        layers=_layers(raw),
-        config=_config(raw, keys),
+        dtype=str(config.get("torch_dtype") or config.get("dtype") or ""),
+        layers=layers if isinstance(layers, int) else None,
+        config=_added(config, keys),
         algorithm=algorithm,
         checksums=checksums,
         verified=_is_verified(verified, files, algorithm, checksums),
@@ -68,24 +71,13 @@ def _parsed(raw: Mapping[str, Any]) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _layers(raw: Mapping[str, Any]) -> int | None:
-    found = _parsed(raw).get("num_hidden_layers")
-    return found if isinstance(found, int) else None
-
-
-def _config(raw: Mapping[str, Any], keys: frozenset[str]) -> dict[str, str]:
+def _added(config: Mapping[str, Any], keys: frozenset[str]) -> dict[str, str]:
     """Those keys that are there, their values as text."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-        for name, value in _parsed(raw).items()
+        for name, value in config.items()
         if name in keys
     }
-
-
-def _dtype(raw: Mapping[str, Any]) -> str:
-    """`torch_dtype` of config.json, as newer versions of transformers call `dtype`."""
-    config = _parsed(raw)
-    return str(config.get("torch_dtype") or config.get("dtype") or "")
 
 
 def _is_verified(

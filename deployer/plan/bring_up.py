@@ -50,21 +50,7 @@ def plan(draft: Draft, driver: Driver, places: Places) -> DriverSpec:
             driver.install_s,
             interrupts=any(each.ready for each in observation.deployments.values()),
         )
-    manager = observation.package_manager
-    return DriverSpec(
-        role=driver.role,
-        mode="start",
-        installs=(),
-        manager=manager,
-        tools=tuple(tool.name for tool in driver.tools),
-        tool_packages=build.tool_packages(draft, driver),
-        kernel_packages=build.kernel_packages(manager, observation.kernel),
-        account="",
-        directory=driver.directory,
-        stamp=f"{observation.places.data}/driver.json",
-        installer=installer,
-        chips=chips,
-    )
+    return build.driver_spec(draft, driver, "start", installer=installer, chips=chips)
 
 
 def _installer(draft: Draft, driver: Driver, places: Places) -> str:

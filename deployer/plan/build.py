@@ -1,10 +1,11 @@
-"""What a driver's module is compiled with: the running kernel's headers, and tools. Pure."""
+"""What every driver's part of a host has: headers and tools to compile with, and its specification. Pure."""
 
 from __future__ import annotations
 
 from deployer.catalog import Driver
 from deployer.catalog.schema import Tool
 from deployer.plan.draft import Draft
+from deployer.plan.types import DriverSpec, PackageSpec
 
 HEADERS_S = 30
 
@@ -48,3 +49,25 @@ def kernel_packages(manager: str, kernel: str) -> tuple[str, ...]:
     if manager == "apt":
         return (f"linux-headers-{kernel}",)
     return (f"kernel-devel-{kernel}", f"kernel-headers-{kernel}")
+
+
+def driver_spec(
+    draft: Draft, driver: Driver, mode: str, *, installs: tuple[PackageSpec, ...] = (), tools: tuple[Tool, ...] = (),
+    installer: str = "", chips: int = 0,
+) -> DriverSpec:  # fmt: skip
+    """The specification for the driver's role; `tools` are those of one way to install it."""
+    observation = draft.observation
+    return DriverSpec(
+        role=driver.role,
+        mode=mode,
+        installs=installs,
+        manager=observation.package_manager,
+        tools=tuple(tool.name for tool in (*driver.tools, *tools)),
+        tool_packages=tool_packages(draft, driver, tools),
+        kernel_packages=kernel_packages(observation.package_manager, observation.kernel),
+        account=driver.account,
+        directory=driver.directory,
+        stamp=f"{observation.places.data}/driver.json",
+        installer=installer,
+        chips=chips,
+    )

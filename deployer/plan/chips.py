@@ -55,7 +55,7 @@ def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
     allotted: list[Allotment] = []
     ports = _Ports(draft)
     for replica in range(1, count + 1):
-        chosen = kept.get(replica) or _choose(free, parallel, one_card=draft.accelerator.one_card)
+        chosen = kept.get(replica) or choose(free, parallel, one_card=draft.accelerator.one_card)
         free = [chip for chip in free if chip.id not in chosen]
         if not chosen:
             _refuse(draft, replica, parallel, chips, held)
@@ -74,11 +74,6 @@ def free_for_a_job(draft: Draft) -> tuple[list[Chip], dict[int, str]]:
         if each.process:
             held |= dict.fromkeys(each.chips, f"deployment {each.deployment}")
     return [chip for chip in cards.chips if chip.id not in held and chip.health in HEALTHY], held
-
-
-def choose(free: list[Chip], parallel: int, *, one_card: bool) -> tuple[int, ...]:
-    """The chips for one replica among the free ones; none where they do not fit."""
-    return _choose(free, parallel, one_card=one_card)
 
 
 def _one_server(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict[int, str]) -> Allotment:
@@ -102,7 +97,7 @@ def _one_server(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict
     chosen = [number for group in own[:count] for number in group]
     for replica in range(len(chosen) // parallel + 1, count + 1):
         left = [chip for chip in free if chip.id not in chosen]
-        group = _choose(left, parallel, one_card=one_card)
+        group = choose(left, parallel, one_card=one_card)
         if not group:
             _refuse(draft, replica, parallel, chips, held)
             break
@@ -202,13 +197,13 @@ def _kept(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict[int, 
 def _fits(free: list[Chip], parallel: int, *, one_card: bool = False) -> int:
     """How many more replicas the free chips can hold."""
     count = 0
-    while chosen := _choose(free, parallel, one_card=one_card):
+    while chosen := choose(free, parallel, one_card=one_card):
         free = [chip for chip in free if chip.id not in chosen]
         count += 1
     return count
 
 
-def _choose(free: list[Chip], parallel: int, *, one_card: bool = False) -> tuple[int, ...]:
+def choose(free: list[Chip], parallel: int, *, one_card: bool = False) -> tuple[int, ...]:
     """The chips for one replica: of the fullest card that has room enough, else of as few cards as can be.
 
     Where they have to be on one card, never of two.

@@ -38,7 +38,6 @@ def specify(
     name = container_name(draft.deployment, allotment.replica)
     config = replica_dir(draft.observation.places.config, draft.deployment, allotment.replica)
     script = f"{config}/serve.sh"
-    privileged = draft.runtime.privileged if draft.settings.privileged is None else draft.settings.privileged
     devices = draft.accelerator.devices
     handed = devices if devices and devices.handed else None
     nodes = [handed.chip.replace("{id}", str(chip)) for chip in allotment.chips] if handed else []
@@ -48,12 +47,12 @@ def specify(
         command=(draft.runtime.shell, script),
         devices=(*nodes, *(handed.shared if handed else ())),
         volumes=(
-            *_driver_volumes(draft, draft.have.get(allotment.replica)),
+            *driver_volumes(draft, draft.have.get(allotment.replica)),
             *own.volumes,
             *(f"{each}:{each}:ro" for each in (weights, *own.paths) if not _is_below(each, own.volumes)),
             f"{config}:{config}:ro",
         ),
-        privileged=privileged,
+        privileged=draft.privileged,
         labels={
             "deployer.deployment": draft.deployment,
             "deployer.replica": str(allotment.replica),
@@ -63,7 +62,7 @@ def specify(
         stop_signal=draft.runtime.stop_signal,
     )
     # S3-X13: with --privileged a process sees every device of the host, else only those handed in, from 0.
-    visible = allotment.chips if privileged else tuple(range(len(allotment.chips)))
+    visible = allotment.chips if draft.privileged else tuple(range(len(allotment.chips)))
     environment = {devices.visible: ",".join(map(str, visible))} if devices and devices.visible else {}
     return render.serving(
         draft,
@@ -93,7 +92,7 @@ def replica_dir(root: str, deployment: str, replica: int) -> str:
     return f"{root}/{deployment}" + (f"@{replica}" if replica > 1 else "")
 
 
-def _driver_volumes(draft: Draft, have: DeploymentState | None) -> list[str]:
+def driver_volumes(draft: Draft, have: DeploymentState | None) -> list[str]:
     """The driver's mounts that are there; before the driver is installed, those that it will bring.
 
     A directory that appears later (the driver's logs do) is no reason to replace a container that serves.

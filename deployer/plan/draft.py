@@ -44,6 +44,12 @@ class Draft:
         }
 
     @property
+    def privileged(self) -> bool:
+        """Whether containers run with --privileged: as the site says, else as the engine wants it."""
+        asked = self.settings.privileged
+        return self.runtime.privileged if asked is None else asked
+
+    @property
     def start_s(self) -> int:
         """Estimate from the start of a server to its first answer."""
         return self.runtime.start_s + self.model.weights.size // LOAD_BYTES_PER_S

@@ -38,19 +38,7 @@ class _Driver:
             seconds = self.driver.install_s + FIRMWARE_S * any(each.kind == "firmware" for each in self.installs)
             self.draft.step(self.driver.role, reason, seconds, interrupts=interrupts)
         self._reboot(installs=bool(self.installs))
-        data = self.observation.places.data
-        return DriverSpec(
-            role=self.driver.role,
-            mode=self.mode,
-            installs=tuple(self.installs),
-            manager=self.observation.package_manager,
-            tools=tuple(tool.name for tool in self.driver.tools),
-            tool_packages=build.tool_packages(self.draft, self.driver),
-            kernel_packages=build.kernel_packages(self.observation.package_manager, self.observation.kernel),
-            account=self.driver.account,
-            directory=self.driver.directory,
-            stamp=f"{data}/driver.json",
-        )
+        return build.driver_spec(self.draft, self.driver, self.mode, installs=tuple(self.installs))
 
     def _install(self) -> str | None:
         """Which packages to install in which order, and why; None where all is right."""

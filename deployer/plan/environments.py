@@ -28,9 +28,6 @@ def plan(draft: Draft, image: ImageSpec, places: Places) -> CondaSpec | None:
     values = {"home": places.home, "engine": engine, "version": version}
     spec = CondaSpec(
         image=image.id or image.reference,
-        path=path,
-        target=conda.target,
-        name=conda.name,
         version=version,
         script=render.conda_script(
             draft.templates,
@@ -38,7 +35,7 @@ def plan(draft: Draft, image: ImageSpec, places: Places) -> CondaSpec | None:
             f"{engine}/{install.directory}",
             [render.fill(word, values) for word in install.command],
         ),
-        environment={name: render.fill(value, values) for name, value in draft.runtime.environment.items()},
+        environment=render.runtime_environment(draft.runtime, values),
         volumes=volumes(draft, places),
         stamp=stamp,
     )
@@ -96,15 +93,6 @@ def chip_range(draft: Draft, chips: tuple[int, ...]) -> str:
         return f"{chips[0]}..{chips[-1]}"
     draft.notes.append("its chips are not adjacent: how the engine wants that written is not documented, nor tried")
     return ",".join(map(str, chips))
-
-
-def host_volumes(draft: Draft) -> tuple[str, ...]:
-    """What a container sees of the host for the driver's sake, of what is there."""
-    return tuple(
-        f"{mount.path}:{mount.target or mount.path}:{'ro' if mount.read_only else 'rw'}"
-        for mount in draft.accelerator.mounts
-        if draft.observation.mounts.get(mount.path) == mount.kind
-    )
 
 
 def _version(draft: Draft, places: Places) -> str:

@@ -11,7 +11,7 @@ from deployer.catalog import Catalog, Job
 from deployer.errors import UsageError
 from deployer.observe.observation import Observation
 from deployer.observe.settings import Settings
-from deployer.plan import chips, environments, planner, preflight, render
+from deployer.plan import chips, containers, environments, planner, preflight, render
 from deployer.plan.draft import Draft, Templates
 from deployer.plan.types import HostPlan, JobSpec, Planned, Step
 from deployer.units import ranges
@@ -134,9 +134,9 @@ def _spec(draft: Draft, job: Job, request: JobRequest) -> JobSpec | None:
         script=render.job_script(
             draft.templates, conda, render.fill(draft.runtime.directory, values), results, job.logs, command
         ),
-        environment={name: render.fill(value, values) for name, value in draft.runtime.environment.items()},
-        volumes=(*environments.host_volumes(draft), *own.volumes),
-        privileged=draft.runtime.privileged if draft.settings.privileged is None else draft.settings.privileged,
+        environment=render.runtime_environment(draft.runtime, values),
+        volumes=(*containers.driver_volumes(draft, None), *own.volumes),
+        privileged=draft.privileged,
         results=results,
         uploads=uploads,
         command=tuple(command),

@@ -38,20 +38,8 @@ def plan(draft: Draft, driver: Driver) -> DriverSpec:
     else:
         method, installs = _install(draft, driver, cards, have)
     _for_several(draft, driver, have, cards)
-    manager = observation.package_manager
     tools = driver.packages[method].tools if method in driver.packages else ()
-    return DriverSpec(
-        role=driver.role,
-        mode=method,
-        installs=installs,
-        manager=manager,
-        tools=tuple(tool.name for tool in tools),
-        tool_packages=build.tool_packages(draft, driver, tools),
-        kernel_packages=build.kernel_packages(manager, observation.kernel),
-        account="",
-        directory=driver.directory,
-        stamp=f"{observation.places.data}/driver.json",
-    )
+    return build.driver_spec(draft, driver, method, installs=installs, tools=tools)
 
 
 def _is_another(draft: Draft, have: DriverState) -> bool:

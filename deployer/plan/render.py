@@ -187,6 +187,11 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
     )
 
 
+def runtime_environment(runtime: Runtime, values: Mapping[str, str]) -> dict[str, str]:
+    """The engine's own variables, for its commands that are no server."""
+    return {name: fill(value, values) for name, value in runtime.environment.items()}
+
+
 def conda_script(templates: Templates, conda: Conda, directory: str, command: list[str]) -> str:
     """What is run in a container to make a conda environment ready and to install the engine into it."""
     return _template(templates["conda_env.sh.j2"]).render(conda=conda, directory=directory, command=command)

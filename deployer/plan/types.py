@@ -95,13 +95,10 @@ class ArchivesSpec(Planned):
 class CondaSpec(Planned):
     """The conda environments, and the engine that is installed into one of them, by commands in a container.
 
-    `mounts` are those of the container, `stamp` is what says that it was done.
+    `volumes` are those of the container, `stamp` is what says that it was done.
     """
 
     image: str
-    path: str
-    target: str
-    name: str
     version: str
     script: str
     environment: dict[str, str]
