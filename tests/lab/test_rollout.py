@@ -186,7 +186,7 @@ def seen(lab: LabBox, way: str) -> tuple[int, dict[str, Any], dict[str, Any]]:
     check = lab.run("check", "-i", lab.inventory, "-m", MODEL, "--json", DEPLOYER_OBSERVE=way)
     status = lab.run("status", "-i", lab.inventory, "--json", DEPLOYER_OBSERVE=way)
     hosts = {name: steady(each) for name, each in status.json["hosts"].items()}
-    return check.status, check.json, {"hosts": hosts, "exit_status": status.status}
+    return check.status, steady(check.json), {"hosts": hosts, "exit_status": status.status}
 
 
 # They go on while one way looks and then the other.
@@ -207,6 +207,9 @@ def steady(value: Any) -> Any:
     """A document without what changes by itself from one second to the next."""
     if isinstance(value, dict):
         return {key: steady(each) for key, each in value.items() if key not in CHANGING}
+    if isinstance(value, str):
+        # Which of the two the kernel says of a host that is down depends on how long it has asked for its address.
+        return value.replace("No route to host", "Connection timed out")
     return [steady(each) for each in value] if isinstance(value, list) else value
 
 
