@@ -6,9 +6,17 @@ Sizes are bytes, times are seconds, memory of a chip is MiB (as vendors' tools p
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]
@@ -155,6 +163,7 @@ class Accelerator(Entry):
     chips: int | None = Field(default=None, ge=1, description="chips that a server has, where it is one kind only")
     one_card: bool = Field(default=False, description="all chips of a replica are on one card")
     chip_memory_mib: int | None = Field(default=None, ge=1)
+    memory_spare_mib: int = Field(default=0, ge=0, description="of a chip, left free by a model that was compiled")
     dtypes: tuple[str, ...] = ()
     needs_root: bool = Field(default=False, description="its hosts are reached as root, or by sudo")
     systems: tuple[SupportedSystem, ...] = Field(default=(), description="another one is told, not refused")
@@ -187,6 +196,8 @@ class Archive(Entry):
     )
     mistakes: tuple[Mistake, ...] = ()
     shows: tuple[str, ...] = Field(default=(), description="what is looked for in it, as patterns of paths")
+    optional: bool = Field(default=False, description="done without where it is not there")
+    url: str = Field(default="", description="where dfss gets it")
 
 
 class Conda(Entry):
@@ -247,6 +258,29 @@ class Job(Entry):
     most_tokens: int = Field(ge=1)
 
 
+class Compile(Entry):
+    """Programs and Python packages that an engine has beside its image, made on the host in a container of it.
+
+    `{source}` is where the source was unpacked, `{packages}` where the Python packages go, `{demo}` the model's program
+    in the source.
+    """
+
+    archive: Name = Field(description="the source")
+    wheels: Name | Literal[""] = Field(default="", description="the archive of Python wheels, where there is one")
+    packages: tuple[str, ...] = Field(default=(), description="pip requirements")
+    commands: tuple[tuple[str, ...], ...] = Field(default=(), description="in this order, each in `directory`")
+    directory: str = Field(default="{source}", description="where the commands run")
+    product: str = Field(default="", description="pattern of the file that must be there afterwards")
+    install_s: int = Field(default=300, ge=0)
+
+
+class Terminal(Entry):
+    """A program that asks on standard input: nothing listens, and it is verified by one question."""
+
+    leave: str = Field(description="what ends it; at the end of its input it may go on for ever")
+    answer: Pattern = Field(description="its output, with the group answer")
+
+
 class Runtime(Entry):
     """A serving engine: a virtual environment, or a container image per architecture."""
 
@@ -270,7 +304,24 @@ class Runtime(Entry):
     conda: Conda | None = None
     install: Install | None = None
     compiled: CompiledNames | None = None
+    compile: Compile | None = None
     jobs: dict[Name, Job] = Field(default_factory=dict)
+    protocol: Literal["openai", "gradio", "terminal"] = Field(
+        default="openai", description="what it speaks: an API, a page for people, or a terminal"
+    )
+    terminal: Terminal | None = Field(default=None, description="for the protocol of that name")
+    server: Literal["", "openai_server"] = Field(default="", description="a server of deployer's that runs in it")
+    files: dict[FileName, FileName] = Field(
+        default_factory=dict, description="files that a deployment has beside the usual: name → template"
+    )
+    port: int = Field(default=8000, ge=1, le=65535, description="where the inventory names none")
+    listen: str = Field(default="", description="address where the inventory names none, if not all of the host's")
+    fixed_listen: bool = Field(default=False, description="it listens on all addresses, whatever is asked")
+    counts_tokens: bool = Field(default=True, description="its answers say how many tokens they have")
+    open_files: int = Field(default=0, ge=0, description="open files that its container may have; 0 is Docker's own")
+    shared_memory_mib: int = Field(
+        default=0, ge=0, description="of the container's own /dev/shm; 0 is the host's, shared"
+    )
     privileged: bool = Field(default=False, description="the container runs with --privileged")
     one_server: bool = Field(default=False, description="one server and port for all replicas, each on its own chips")
     most_replicas: int = Field(default=64, ge=1)
@@ -320,10 +371,51 @@ class Weights(Entry):
     sha256: dict[FileName, Sha256] = Field(default_factory=dict)
 
 
+class Build(Entry):
+    """A model compiled for so many chips and tokens, whole in one file, as the vendor or an operator has made it.
+
+    Its name is how `deployer_build` asks for it. The first of a model is the one that is taken where nobody asks.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[0-9a-z][0-9a-z-]{0,31}$")]
+    chips: int = Field(ge=1)
+    length: int = Field(ge=1, description="tokens of prompt and answer together")
+    precision: str = Field(default="w4bf16", description="what its weights were quantized to")
+    file: Pattern = Field(default="", description="the archive or file in the directory of packages")
+    url: str = Field(default="", description="where dfss gets it")
+    model_file: str = Field(default="*.bmodel", description="the one file of the model among what was unpacked")
+    config: str = Field(default="", description="its tokenizer in the engine's source, where it comes alone")
+    demo: str = Field(default="", description="its program in the engine's source")
+    memory_mib: int | None = Field(default=None, ge=1, description="of each chip, as measured; else it is computed")
+    out_of_memory: bool = Field(default=False, description="it was tried, and the chips' memory was too small")
+    source: str = Field(default="", description="where it was measured or tried")
+
+    @field_validator("chips")
+    @classmethod
+    def _one_or_even(cls, value: int) -> int:
+        # S0-F05: the compiler distributes to one chip or to an even number; seven are known of one model only.
+        if value != 1 and value % 2 and value != 7:
+            raise ValueError("a model is compiled for one chip or for an even number of them")
+        return value
+
+
+class Shape(Entry):
+    """What the memory of a model on its chips is computed from."""
+
+    layers: int = Field(ge=1)
+    hidden: int = Field(ge=1)
+    vocabulary: int = Field(ge=1)
+    kv_heads: int = Field(ge=1)
+    head_dim: int = Field(ge=1)
+    blocks: int = Field(ge=1, description="parameters without embedding and output, as the model's card has them")
+
+
 class Placement(Entry):
     """How one model runs on one accelerator."""
 
     runtime: Name
+    runtimes: tuple[Name, ...] = Field(default=(), description="others that it runs with, by deployer_runtime")
+    builds: tuple[Build, ...] = ()
     tensor_parallel: tuple[int, ...] = (1,)
     memory_utilization: float | None = Field(default=None, gt=0, le=1)
     kv_cache_gib: int | None = Field(default=None, ge=1, description="host memory given to the KV cache")
@@ -335,6 +427,27 @@ class Placement(Entry):
     options: dict[OptionName, OptionValue] = Field(default_factory=dict)
     environment: dict[EnvironmentName, str] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_builds(cls, data: Any) -> Any:
+        """Chips, length and precision are said once, by the builds."""
+        builds = data.get("builds") if isinstance(data, dict) else None
+        if not isinstance(builds, list | tuple) or not builds or not all(isinstance(each, dict) for each in builds):
+            return data
+        first = builds[0]
+        derived = {
+            "tensor_parallel": tuple(dict.fromkeys(each.get("chips") for each in builds)),
+            "max_model_len": first.get("length"),
+            "dtype": first.get("precision", "w4bf16"),
+        }
+        return derived | data
+
+    def build(self, name: str, chips: int) -> Build | None:
+        """The build of that name, else the first for so many chips, else the first; None where there is none of it."""
+        if name:
+            return next((each for each in self.builds if each.name == name), None)
+        return next((each for each in self.builds if not chips or each.chips == chips), None)
+
 
 class Model(Entry):
     """A model that can be served."""
@@ -344,6 +457,7 @@ class Model(Entry):
     aliases: tuple[str, ...] = ()
     parameters: int = Field(ge=1)
     random_weights: bool = False
+    shape: Shape | None = None
     weights: Weights
     accelerators: dict[Name, Placement]
 
