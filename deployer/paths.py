@@ -14,6 +14,8 @@ ROLES = PLAYBOOKS / "roles"
 TEMPLATES = _ROOT / "templates"
 INVENTORIES = _ROOT / "inventories"
 CATALOG = _PACKAGE / "catalog" / "data"
+# A server that is brought to hosts as it stands here.
+SERVER = _PACKAGE / "openai_server"
 
 
 def state_dir() -> Path:

@@ -182,7 +182,8 @@ def _check_references(catalog: Catalog) -> None:
                 raise CatalogError(f"models {known[name.lower()]} and {model.name} both answer to {name!r}")
         for accelerator, placement in model.accelerators.items():
             _require(model, accelerator, catalog.accelerators, "accelerator")
-            _require(model, placement.runtime, catalog.runtimes, "runtime")
+            for runtime in (placement.runtime, *placement.runtimes):
+                _require(model, runtime, catalog.runtimes, "runtime")
 
 
 def _require(model: Model, name: str, known: Mapping[str, Entry], kind: str) -> None:

@@ -108,6 +108,9 @@ class Driver(Entry):
     tools: tuple[Tool, ...] = ()
     several_from: str = Field(default="", description="release date from which it runs a model on several chips")
     install_s: int = Field(default=120, ge=0)
+    architecture_hints: dict[str, str] = Field(
+        default_factory=dict, description="what there is for an architecture, where that is not the same for all"
+    )
 
     def pair(self, version: str) -> DriverPair | None:
         """The pair of a driver version."""
@@ -132,6 +135,7 @@ class Devices(Entry):
     visible: EnvironmentName | Literal[""] = Field(
         default="", description="environment variable that lists the chips a process may use"
     )
+    soc: tuple[str, ...] = Field(default=(), description="those of a system on a chip instead, where there are such")
     handed: bool = Field(default=True, description="handed to a container one by one; else it mounts where they are")
 
 
@@ -261,15 +265,17 @@ class Job(Entry):
 class Compile(Entry):
     """Programs and Python packages that an engine has beside its image, made on the host in a container of it.
 
-    `{source}` is where the source was unpacked, `{packages}` where the Python packages go, `{demo}` the model's program
-    in the source.
+    `{source}` is where the source was unpacked, `{packages}` where the Python packages go, `{demo}` the directory of
+    the model's program in the source, `{single_or_multi}` whether it is for one chip.
     """
 
     archive: Name = Field(description="the source")
     wheels: Name | Literal[""] = Field(default="", description="the archive of Python wheels, where there is one")
     packages: tuple[str, ...] = Field(default=(), description="pip requirements")
     commands: tuple[tuple[str, ...], ...] = Field(default=(), description="in this order, each in `directory`")
-    directory: str = Field(default="{source}", description="where the commands run")
+    environment: dict[EnvironmentName, str] = Field(default_factory=dict)
+    directory: str = Field(default="", description="where in the source the commands run")
+    tokenizers: bool = Field(default=False, description="the source has tokenizers, where a build names one")
     product: str = Field(default="", description="pattern of the file that must be there afterwards")
     install_s: int = Field(default=300, ge=0)
 
@@ -299,6 +305,8 @@ class Runtime(Entry):
     python_min: str = "3.8"
     python_below: str = "4"
     images: dict[str, ImageReference] = Field(default_factory=dict, description="architecture → image reference")
+    image_file: Pattern = Field(default="", description="what an archive of its image may be called, if not any .tar")
+    image_hint: str = Field(default="", description="what helps where there is none for an architecture")
     image_archive: str = Field(default="", description="the archive below whose file is the image")
     archives: tuple[Archive, ...] = ()
     conda: Conda | None = None
@@ -310,6 +318,8 @@ class Runtime(Entry):
         default="openai", description="what it speaks: an API, a page for people, or a terminal"
     )
     terminal: Terminal | None = Field(default=None, description="for the protocol of that name")
+    wants_tokenizer: bool = Field(default=False, description="it reads the model's tokenizer from a directory")
+    volumes: tuple[str, ...] = Field(default=(), description="of its containers, beside the usual")
     server: Literal["", "openai_server"] = Field(default="", description="a server of deployer's that runs in it")
     files: dict[FileName, FileName] = Field(
         default_factory=dict, description="files that a deployment has beside the usual: name → template"
@@ -325,6 +335,7 @@ class Runtime(Entry):
     privileged: bool = Field(default=False, description="the container runs with --privileged")
     one_server: bool = Field(default=False, description="one server and port for all replicas, each on its own chips")
     most_replicas: int = Field(default=64, ge=1)
+    most_chips: int = Field(default=64, ge=1, description="of one replica")
     served_name: str = Field(default="{model}", description="what the server calls the model")
     health: str = Field(default="/health", description="what answers 200 once it serves")
     both_completions: bool = Field(
@@ -424,6 +435,9 @@ class Placement(Entry):
     compiled: Compiled | None = None
     weights_archive: Archive | None = None
     family: Name | Literal[""] = Field(default="", description="which of the engine's own clients ask it")
+    chat_template: Name | Literal[""] = Field(
+        default="", description="of its conversations, where the tokenizer has none"
+    )
     options: dict[OptionName, OptionValue] = Field(default_factory=dict)
     environment: dict[EnvironmentName, str] = Field(default_factory=dict)
 
@@ -441,6 +455,10 @@ class Placement(Entry):
             "dtype": first.get("precision", "w4bf16"),
         }
         return derived | data
+
+    def engine(self, name: str) -> str:
+        """The runtime of that name, where the model runs with it; else the first."""
+        return name if name in self.runtimes else self.runtime
 
     def build(self, name: str, chips: int) -> Build | None:
         """The build of that name, else the first for so many chips, else the first; None where there is none of it."""

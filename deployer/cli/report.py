@@ -128,11 +128,22 @@ def print_example(console: Console, session: Session, state: HostState) -> None:
     console.print()
     if model.random_weights:
         console.print(Text(f"{model.name} has RANDOM weights: the server is real, its answers are noise.", "yellow"))
+    if state.plan.spec.serving.protocol != "openai":
+        console.print(Text(f"It answered {verdict.completion!r}."), soft_wrap=True)
+        console.print(f"Try it on {state.host}:", markup=False)
+        place = verdict.endpoint
+        if state.plan.spec.serving.protocol == "gradio":
+            port = state.plan.spec.serving.port
+            place += f"    # from elsewhere: ssh -L {port}:127.0.0.1:{port} {state.host}"
+        console.print(Text(f"  {place}"), soft_wrap=True)
+        return
     said = {"/v1/completions": verdict.completion, "/v1/chat/completions": verdict.chat}
     answer = "It answered " + " and ".join(repr(text) for path, text in said.items() if path in verdict.answers)
     if len(verdict.answers) == 1:
         answer += f" at {verdict.answers[0]}, the only one of the two that it has,"
-    console.print(Text(f"{answer} ({verdict.tokens} tokens in {verdict.seconds} s)."), soft_wrap=True)
+    # An engine that does not count its tokens says nothing of them.
+    count = f"{verdict.tokens} tokens in " if verdict.tokens else ""
+    console.print(Text(f"{answer} ({count}{verdict.seconds} s)."), soft_wrap=True)
     console.print("Try it:")
     asked = '"messages": [{"role": "user", "content": "Hello"}]'
     if verdict.answers == ("/v1/completions",):

@@ -219,17 +219,48 @@ class Session:
     def verify(self) -> None:
         """Ask every endpoint that should serve, those that needed nothing too."""
         serving = [s for s in self.hosts.values() if s.status == "planned" and s.plan and s.plan.spec]
-        asked = [(state, endpoint) for state in serving for endpoint in (state.plan.endpoints if state.plan else ())]
+        local = [s for s in serving if s.plan and s.plan.spec and s.plan.spec.serving.protocol != "openai"]
+        asked = [
+            (state, endpoint)
+            for state in serving
+            if state not in local
+            for endpoint in (state.plan.endpoints if state.plan else ())
+        ]
         with self.display.stage("verify", [state.host for state in serving]):
             for (state, _), verdict in zip(asked, in_parallel(_verify, asked), strict=True):
                 state.verdicts.append(verdict)
+            if local:
+                self._verify_there(local)
         for state in serving:
             # One replica that does not answer is the host's verdict, however many others do.
-            state.verdict = next((each for each in state.verdicts if not each.ok), state.verdicts[0])
+            state.verdict = next((each for each in state.verdicts if not each.ok), next(iter(state.verdicts), None))
+            if state.verdict is None:
+                continue
             state.status = "verified" if state.verdict.ok else "unhealthy"
             if not state.verdict.ok:
                 where = f"{state.verdict.endpoint}: " if len(state.verdicts) > 1 else ""
                 state.problem = Problem("verify", "ask for a completion", where + state.verdict.problem)
+
+    def _verify_there(self, states: list[HostState]) -> None:
+        """What speaks no API is asked on its host."""
+        limit = self.runner.limit_to([state.host for state in states])
+        status = self.runner.run(self.runner.line("verify.yml", self.variables(), limit), self._verified)
+        for state in states:
+            if not state.verdicts and state.problem is None:
+                state.status = "failed"
+                message = f"ansible-playbook ended with status {status} before this host was asked"
+                state.problem = Problem("verify", "", message, self._log_end())
+
+    def _verified(self, event: Event) -> None:
+        self.display.event(event)
+        state = self.hosts.get(event.host)
+        said = (event.deployer or {}).get("verdict")
+        if state is None:
+            return
+        if said:
+            state.verdicts.append(verify.Verdict.model_validate(said))
+        elif event.failed:
+            self._failed(state, event, "verify")
 
     # end
 
@@ -294,7 +325,10 @@ def _verify(asked: tuple[HostState, str]) -> verify.Verdict:
     assert state.plan is not None
     assert state.plan.spec is not None
     spec = state.plan.spec
-    return verify.verify_endpoint(endpoint, spec.served_name, both=spec.serving.both_completions)
+    serving = spec.serving
+    return verify.verify_endpoint(
+        endpoint, spec.served_name, both=serving.both_completions, counted=serving.counts_tokens
+    )
 
 
 @contextmanager

@@ -59,8 +59,10 @@ def _deployments(state: HostState, options: HostOptions) -> list[DeploymentState
 
 
 def _ask(deployment: DeploymentState) -> Served:
-    if deployment.process is None or not deployment.endpoint:
+    if deployment.process is None or not (deployment.endpoint or deployment.protocol == "terminal"):
         return "not running"
+    if deployment.protocol != "openai":
+        return [deployment.served_name] if deployment.ready else deployment.health
     return verify.list_models(deployment.endpoint)
 
 
@@ -157,7 +159,8 @@ def _state(deployment: DeploymentState, served: Served) -> Text:
         left = f", {len(deployment.strays)} processes left behind" if deployment.strays else ""
         return Text(f"not running{left}", "red")
     if isinstance(served, list) and deployment.served_name in served:
-        return Text(f"serving, pid {process.pid}, for {duration(process.age_s)}", "green")
+        verb = "waits for a terminal" if deployment.protocol == "terminal" else "serving"
+        return Text(f"{verb}, pid {process.pid}, for {duration(process.age_s)}", "green")
     if not deployment.ready and process.age_s < 600:
         return Text(f"loading, pid {process.pid}, for {duration(process.age_s)}", "yellow")
     return Text(f"pid {process.pid} does not answer: {served}", "red")

@@ -19,6 +19,9 @@ def interpret(host: str, raw: Mapping[str, Any], catalog: Catalog, settings: Set
         if not settings.packages_dir:
             return None
         wanted = unpacked.archives(catalog, settings, accelerator)
-        return packages.read(host, settings.packages_dir, accelerator, wanted)
+        model = catalog.model(settings.model) if settings.model else None
+        placement = model.accelerators.get(accelerator.name) if model else None
+        image = catalog.runtimes[placement.engine(settings.runtime)].image_file if placement else ""
+        return packages.read(host, settings.packages_dir, accelerator, wanted, image)
 
     return parse(host, raw, catalog, settings, holder.alive, offline)

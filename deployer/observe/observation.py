@@ -85,6 +85,25 @@ class Unpacked(Facts):
     images: tuple[ArchivedImage, ...] = ()
 
 
+class ModelFile(Facts):
+    """A file of a model that was compiled; `sha256` is what was recorded of it, empty where nothing was.
+
+    `changed` says that its size or its time is not the recorded one.
+    """
+
+    size: int
+    sha256: str = ""
+    changed: bool = False
+
+
+class ModelFiles(Facts):
+    """The directory of a model that was compiled into one file, with its tokenizer; paths are below `path`."""
+
+    path: str
+    exists: bool
+    files: dict[str, ModelFile] = {}
+
+
 class CompiledState(Facts):
     """A compiled model's directory; `files` are paths below it."""
 
@@ -232,6 +251,7 @@ class DeploymentState(Facts):
     chips: tuple[int, ...] = ()
     container: str = ""
     volumes: tuple[str, ...] = ()
+    protocol: str = "openai"
     restarts: int = 0
 
     @property
@@ -315,6 +335,8 @@ class Observation(Facts):
     unpacked: dict[str, Unpacked] = {}
     compiled: CompiledState | None = None
     engine_version: str = ""
+    model_files: ModelFiles | None = None
+    programs: dict[str, str] = {}
 
     @property
     def containers(self) -> tuple[Container, ...]:

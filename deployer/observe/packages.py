@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,9 +27,16 @@ MANIFEST_LIMIT = 16 * 1024 * 1024
 
 
 def read(
-    host: str, directory: str, accelerator: Accelerator, archives: Mapping[str, Archive] | None = None
+    host: str,
+    directory: str,
+    accelerator: Accelerator,
+    archives: Mapping[str, Archive] | None = None,
+    image_file: str = "",
 ) -> tuple[Package, ...]:
-    """Every file in the directory that is a package, an image archive, or one of the engine's `archives` by name."""
+    """Every file in the directory that is a package, an image archive, or one of the engine's `archives` by name.
+
+    `image_file` is the pattern of an image archive's name, where the vendor hands one out under it.
+    """
     place = Path(directory).expanduser()
     if not place.is_dir():
         raise SettingsError(
@@ -36,21 +44,24 @@ def read(
             "put the vendor's packages there, or correct the path",
         )
     try:
-        sums = _sums(place)
+        sums = checksums(place)
         found = [
             package
             for path in sorted(place.iterdir())
-            if path.is_file() and (package := _package(path, accelerator, archives or {}, sums)) is not None
+            if path.is_file() and (package := _package(path, accelerator, archives or {}, sums, image_file)) is not None
         ]
     except OSError as error:
         raise SettingsError(f"{host}: {error.filename or directory} cannot be read: {error.strerror}") from error
     return tuple(found)
 
 
-def _sums(directory: Path) -> dict[str, str]:
-    """File name → published SHA-256, from the lists in the directory and from FILE.sha256 beside a file."""
+def checksums(directory: Path) -> dict[str, str]:
+    """File name → SHA-256, from FILE.sha256 beside a file and from the lists in the directory, whose word counts more.
+
+    FILE.sha256 may be what this project recorded at first sight; a list is published by somebody.
+    """
     sums: dict[str, str] = {}
-    for path in sorted(directory.iterdir()):
+    for path in sorted(directory.iterdir(), key=lambda each: (each.name in LISTS, each.name)):
         if path.name in LISTS or path.suffix == ".sha256":
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 match = re.match(r"^([0-9a-fA-F]{64})(?:\s+\*?(\S.*))?$", line.strip())
@@ -60,7 +71,7 @@ def _sums(directory: Path) -> dict[str, str]:
 
 
 def _package(
-    path: Path, accelerator: Accelerator, archives: Mapping[str, Archive], sums: dict[str, str]
+    path: Path, accelerator: Accelerator, archives: Mapping[str, Archive], sums: dict[str, str], image_file: str
 ) -> Package | None:
     facts: dict[str, Any] = {
         "path": str(path.absolute()),
@@ -77,10 +88,11 @@ def _package(
         if re.match(wanted.file, path.name):
             return Package(kind=name, **_vendors(path, identity, wanted), **facts)
     # Where the image comes in an archive of the vendor's, no other large archive is read to its end in search of one.
-    if path.name.lower().endswith(ARCHIVES[:1] if archives else ARCHIVES):
+    named = bool(image_file) and re.match(image_file, path.name) is not None
+    if named or path.name.lower().endswith(ARCHIVES[:1] if archives else ARCHIVES):
         archive = _archive(path, identity)
         return None if archive is None else Package(kind="image", **archive, **facts)
-    if archives and path.name.lower().endswith(ARCHIVES):
+    if archives and path.name.lower().endswith((*ARCHIVES, ".zip")):
         return Package(kind="other", **facts)
     return None
 
@@ -138,9 +150,10 @@ def _vendors(path: Path, identity: tuple[int, ...], wanted: Archive) -> dict[str
 
 @functools.lru_cache(maxsize=256)
 def _edges(path: Path, identity: tuple[int, ...]) -> dict[str, Any]:
-    """Top directory and fingerprint of a tar archive, of which only the edges are read.
+    """Top directory and fingerprint of a tar or zip archive, of which only the edges are read.
 
-    The end of a gzip file has the checksum and the length of all that is in it.
+    The end of a gzip file has the checksum and the length of all that is in it, that of a zip file its directory. What
+    is no archive by its name is a file that stands for itself.
     """
     try:
         with path.open("rb") as file:
@@ -148,12 +161,23 @@ def _edges(path: Path, identity: tuple[int, ...]) -> dict[str, Any]:
             digest = hashlib.sha256(f"{size}:".encode() + file.read(EDGE))
             file.seek(max(0, size - EDGE))
             digest.update(file.read(EDGE))
-        with tarfile.open(path, "r|*") as archive:
-            member = next(each for each in archive if each.name.strip("./"))
-    except (tarfile.TarError, EOFError, OSError, ValueError, StopIteration, zlib.error) as error:
-        return {"problem": f"truncated or no tar archive: {error or 'it is empty'}"}
-    top = next(part for part in member.name.split("/") if part not in ("", "."))
+        first = _first_name(path)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError, StopIteration, zlib.error) as error:
+        kind = "zip" if path.suffix == ".zip" else "tar"
+        return {"problem": f"truncated or no {kind} archive: {error or 'it is empty'}"}
+    top = next((part for part in first.split("/") if part not in ("", ".")), "")
     return {"fingerprint": digest.hexdigest()[:16], "top": top}
+
+
+def _first_name(path: Path) -> str:
+    """The first path in an archive; empty for a file that is none."""
+    if path.name.lower().endswith(".zip"):
+        with zipfile.ZipFile(path) as zipped:
+            return next(name for name in zipped.namelist() if name.strip("./"))
+    if path.name.lower().endswith(ARCHIVES):
+        with tarfile.open(path, "r|*") as archive:
+            return next(each.name for each in archive if each.name.strip("./"))
+    return ""
 
 
 def _json(archive: tarfile.TarFile, name: str) -> Any:

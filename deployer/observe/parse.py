@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from deployer.catalog import Accelerator, Catalog
-from deployer.observe import request, unpacked, weights
+from deployer.observe import builds, request, unpacked, weights
 from deployer.observe.observation import (
     AcceleratorState,
     Container,
@@ -78,6 +78,7 @@ def _parse(
     cards, driver = _cards(raw, accelerator, data_key)
     added = frozenset(key for each in catalog.runtimes.values() if each.compiled for key in each.compiled.config_keys)
     archives, compiled, engine_version = unpacked.read(raw, catalog, settings, accelerator)
+    model_files, programs = builds.read(raw, catalog, settings, accelerator)
     system = _os_release(_text(raw, "/etc/os-release"))
     return Observation(
         host=host,
@@ -96,6 +97,8 @@ def _parse(
         unpacked=archives,
         compiled=compiled,
         engine_version=engine_version,
+        model_files=model_files,
+        programs=programs,
         mounts={mount.path: str(raw["paths"].get(mount.path, {}).get("kind", "")) for mount in accelerator.mounts},
         boot_id=(_text(raw, "/proc/sys/kernel/random/boot_id") or "").strip(),
         user=raw["host"]["user"],
@@ -340,6 +343,7 @@ def _deployment(
             chips=tuple(record.get("chips", ())),
             container=record.get("container", ""),
             volumes=tuple(record.get("volumes", ())),
+            protocol=str(record.get("protocol") or "openai"),
         )
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         strays = tuple(_process(each, raw) for each in own)
@@ -352,7 +356,8 @@ def _deployment(
             "running_spec": spec if leader else None,
             "strays": () if leader else tuple(_process(each, raw) for each in own),
             "resident": sum(int(each.get("resident") or 0) for each in own),
-            "ready": health.get("status") == 200,
+            # A program in a terminal is there as long as its container.
+            "ready": health.get("status") == 200 or (state.protocol == "terminal" and leader is not None),
             "restarts": _restarts(raw, state.container),
             "health": f"HTTP {health['status']}" if "status" in health else str(health.get("error") or ""),
         }

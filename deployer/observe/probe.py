@@ -160,6 +160,20 @@ def weights(directory: str) -> Dict[str, Any]:
     return result
 
 
+def tree(directory: str) -> Dict[str, Any]:
+    """The files of a directory, three levels deep: path below it → size and time."""
+    result: Dict[str, Any] = {"exists": os.path.isdir(directory), "files": {}}
+    for level in ("*", "*/*", "*/*/*"):
+        for path in sorted(glob.glob(os.path.join(glob.escape(directory), level)))[:LISTING_LIMIT]:
+            try:
+                facts = os.stat(path)
+            except OSError:
+                continue
+            if stat.S_ISREG(facts.st_mode):
+                result["files"][os.path.relpath(path, directory)] = [facts.st_size, facts.st_mtime_ns]
+    return result
+
+
 def which(name: str) -> Optional[str]:
     """Where a program is: a path as it stands, a name on PATH."""
     places = [""] if "/" in name else os.environ.get("PATH", os.defpath).split(os.pathsep)
@@ -446,7 +460,7 @@ def deployments(root: str, running: Dict[str, int]) -> Dict[str, Any]:
             else:
                 entry["pid_file"] = read_text(record["pid_file"])
                 entry["process"] = process(int(json.loads(entry["pid_file"].get("text") or "{}").get("pid") or 0))
-            if entry["process"]:
+            if entry["process"] and record["health_url"]:
                 entry["health"] = http_status(record["health_url"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             entry["error"] = "%s: %s" % (type(error).__name__, error)
@@ -555,6 +569,7 @@ def observe(request: Dict[str, Any]) -> Dict[str, Any]:
         "globs": {pattern: sorted(glob.glob(placed(pattern)))[:LISTING_LIMIT] for pattern in request.get("globs", [])},
         "disks": {path: disk(placed(path)) for path in request.get("disks", [])},
         "weights": {path: weights(placed(path)) for path in request.get("weights", [])},
+        "trees": {path: tree(placed(path)) for path in request.get("trees", [])},
         "tools": {name: which(name) for name in request.get("tools", [])},
         "pythons": pythons(request.get("python", "")) if wants_pythons(request, placed) else [],
         "deployments": {root: deployments(placed(root), running) for root in request.get("deployments", [])},

@@ -6,12 +6,12 @@ import hashlib
 from typing import Any
 
 from deployer.catalog import Accelerator, Catalog, Model
-from deployer.observe import unpacked
+from deployer.observe import builds, unpacked
 from deployer.observe.settings import Settings
 from deployer.observe.vendors import VENDORS
 
 TOOLS = ("tar", "systemctl", "loginctl", "dnf", "yum", "apt-get")
-PORTS = 64
+PORT, PORTS = 8000, 64
 LOG_LINE = 400
 UNIT_DIR = "${XDG_CONFIG_HOME:-~/.config}/systemd/user"
 
@@ -44,6 +44,11 @@ def container_name(deployment: str, replica: int) -> str:
     return f"deployer-{deployment}" + (f"-{replica}" if replica > 1 else "")
 
 
+def _ports(first: int) -> list[int]:
+    """The port that is wanted, and those that further replicas may get."""
+    return list(range(first, min(first + PORTS, 65536)))
+
+
 def verified_stamp(data: str, weights: str) -> str:
     """Where it is noted that the checksums of a directory of the operator's were compared."""
     return f"{data}/verified/{hashlib.sha256(weights.encode()).hexdigest()[:16]}.json"
@@ -62,7 +67,7 @@ def build(catalog: Catalog, settings: Settings) -> dict[str, Any]:
         "engines": [],
         "logs": {},
         "tools": list(TOOLS),
-        "ports": list(range(settings.port, min(settings.port + PORTS, 65536))),
+        "ports": [] if model else _ports(settings.port or PORT),
         "python": settings.python,
         "commands": {},
         "commands_each": {},
@@ -95,7 +100,11 @@ def _add(
     unpacked.ask(request, catalog, settings, accelerator)
     if model and accelerator.name in model.accelerators:
         request["weights"].append(weights_dir(data, model.name))
-        runtime = catalog.runtimes[model.accelerators[accelerator.name].runtime]
+        placement = model.accelerators[accelerator.name]
+        runtime = catalog.runtimes[placement.engine(settings.runtime)]
+        wanted = _ports(settings.port or runtime.port)
+        request["ports"] += [port for port in wanted if port not in request["ports"]]
+        builds.ask(request, settings, accelerator, model, runtime)
         if runtime.kind == "venv":
             engine = engine_dir(data, runtime.name, runtime.version)
             stamp, interpreter = f"{engine}/deployer-engine.json", f"{engine}/bin/python"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from deployer.catalog.schema import EnvironmentName, OptionName, OptionValue
+from deployer.catalog.schema import EnvironmentName, Name, OptionName, OptionValue
 from deployer.errors import SettingsError
 
 DeploymentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
@@ -31,11 +31,12 @@ class Settings(BaseModel):
     weights_dir: HostPath = ""
     home_dir: HostPath = ""
     compiled_dir: HostPath = ""
-    build: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{0,32}$")] = ""
+    build: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{0,32}$")] = ""
+    runtime: Name | Literal[""] = ""
     chips: int = Field(default=0, ge=0, le=1024)
     python: HostPath = ""
     listen: Address = ""
-    port: int = Field(default=8000, ge=1, le=65535)
+    port: int | None = Field(default=None, ge=1, le=65535)
     environment: dict[EnvironmentName, str] = Field(default_factory=dict)
     options: dict[OptionName, OptionValue] = Field(default_factory=dict)
     service_manager: Literal["auto", "systemd", "detached"] = "auto"
@@ -54,9 +55,9 @@ class Settings(BaseModel):
     connection: str = "ssh"
     address: str = ""
 
-    @field_validator("privileged", mode="before")
+    @field_validator("privileged", "port", mode="before")
     @classmethod
-    def _privileged_may_be_left_out(cls, value: Any) -> Any:
+    def _may_be_left_out(cls, value: Any) -> Any:
         return None if value == "" else value
 
     @field_validator("environment", mode="before")

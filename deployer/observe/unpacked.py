@@ -15,7 +15,7 @@ from deployer.observe.observation import ArchivedImage, CompiledState, Unpacked
 from deployer.observe.settings import Settings
 
 ENGINE_STAMP = "deployer-engine.json"
-WEIGHTS, COMPILED = "weights", "compiled"
+WEIGHTS, COMPILED, MODEL = "weights", "compiled", "model"
 
 
 def home_dir(settings: Settings, accelerator: Accelerator) -> str:
@@ -28,31 +28,47 @@ def stamp(home: str, name: str) -> str:
     return f"{home}/.deployer/{name}.json"
 
 
-def archives(catalog: Catalog, settings: Settings, accelerator: Accelerator) -> dict[str, Archive]:
+def archives(
+    catalog: Catalog, settings: Settings, accelerator: Accelerator, *, every_build: bool = False
+) -> dict[str, Archive]:
     """Name of the stamp → archive, of all that the deployment asked for takes from the vendor.
 
     An engine's are shared by its models, a model's are its own. Without a model, what the accelerator's engines have.
+    `every_build` of the model may be on the host; one of them is asked for.
     """
     found: dict[str, Archive] = {}
     for model, placement in _placements(catalog, settings, accelerator):
-        runtime = catalog.runtimes[placement.runtime]
+        runtime = catalog.runtimes[placement.engine(settings.runtime)]
         found |= {each.name: each for each in runtime.archives}
         if settings.model:
-            found |= {f"{model.name}.{each.name}": each for each in of_model(placement, settings)}
+            found |= of_model(model, placement, settings, every_build=every_build)
     return found
 
 
-def of_model(placement: Placement, settings: Settings) -> Iterator[Archive]:
-    """The archives of one model; none for what the inventory says is on the host already."""
+def of_model(
+    model: Model, placement: Placement, settings: Settings, *, every_build: bool = False
+) -> dict[str, Archive]:
+    """Name of the stamp → archive of one model; none for what the inventory says is on the host already."""
+    found: dict[str, Archive] = {}
     if placement.compiled and placement.compiled.archive and not settings.compiled_dir:
-        yield placement.compiled.archive
+        found[f"{model.name}.{COMPILED}"] = placement.compiled.archive
     if placement.weights_archive and not settings.weights_dir:
-        yield placement.weights_archive
+        found[f"{model.name}.{WEIGHTS}"] = placement.weights_archive
+    asked = placement.build(settings.build, settings.tensor_parallel)
+    for build in placement.builds:
+        if not build.file or settings.weights_dir or (build is not asked and not every_build):
+            continue
+        # Builds of one model are there beside each other.
+        found[f"{model.name}-{build.name}.{MODEL}"] = Archive(
+            name=MODEL, title=f"{model.title} for {build.chips} chip(s) and {build.length} tokens", file=build.file,
+            url=build.url,
+        )  # fmt: skip
+    return found
 
 
 def ask(request: dict[str, Any], catalog: Catalog, settings: Settings, accelerator: Accelerator) -> None:
     """Add to the probe's request where the archives went and what is in them."""
-    found = archives(catalog, settings, accelerator)
+    found = archives(catalog, settings, accelerator, every_build=True)
     if not found:
         return
     home = "{" + accelerator.name + ".home}"
@@ -81,7 +97,7 @@ def read(
     """What is unpacked, the compiled model, and the version that was installed into the environments."""
     found: dict[str, Unpacked] = {}
     home = "{" + accelerator.name + ".home}"
-    for name, archive in archives(catalog, settings, accelerator).items():
+    for name, archive in archives(catalog, settings, accelerator, every_build=True).items():
         place = _place(accelerator, name)
         known = _json(raw, stamp(home, name))
         path = raw["places"].get(place[1:-1])

@@ -18,6 +18,12 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--binding", required=True, help="directory of the engine's Python module")
     parser.add_argument("--module", default="chat", help="name of that module")
     parser.add_argument("--devices", default="0", help="chips, with commas, by their numbers on the host")
+    parser.add_argument(
+        "--sampling", default="", help="what the module calls sampling; without it the likeliest is taken"
+    )
+    parser.add_argument(
+        "--chat-template", default="", choices=["", "chatml", "llama2"], help="if the tokenizer has none"
+    )
     parser.add_argument("--served-model-name", required=True, help="what clients call the model")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
@@ -35,6 +41,8 @@ def main() -> int:
         "model": options.model,
         "config": options.config,
         "devices": [int(each) for each in options.devices.split(",")],
+        "sampling": options.sampling,
+        "template": options.chat_template,
     }
     scheduler = Scheduler(engine, options.queue, options.stall_s)
     server = Server((options.host, options.port), options.served_model_name, scheduler)

@@ -2,29 +2,46 @@
 
 The binding's call signature, as its demos use it: a class with `init(devices, model_path)`, `forward_first(tokens)`,
 `forward_next()` or, where it drives several chips, `forward_next(token)`, and `SEQLEN`. Bindings that sample have
-`generation_mode`, `temperature` and `top_p`; the others always take the likeliest token.
+`generation_mode`, `temperature` and `top_p`, and call the mode by different names; whether a model has the head for it
+nothing tells, and one that has not dies. So the likeliest token is taken unless a mode is given. A binding for several
+kinds of models has `NUM_LAYERS`, to be set before `init`.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
 
 class Engine:
     """A loaded model: tokens in, tokens out, one sequence at a time."""
 
-    def __init__(self, module: str, binding: str, model: str, config: str, devices: list[int]) -> None:
-        """Load the tokenizer, then the model onto its chips; takes minutes, and ends the process where it fails."""
+    def __init__(
+        self, module: str, binding: str, model: str, config: str, devices: list[int], sampling: str, template: str
+    ) -> None:
+        """Load the tokenizer, then the model onto its chips; takes minutes, and ends the process where it fails.
+
+        `sampling` is what the binding calls its mode for that, empty where the model has no head for it; `template` is
+        for a tokenizer that has none.
+        """
         from transformers import AutoTokenizer
 
         self.tokenizer: Any = AutoTokenizer.from_pretrained(config, trust_remote_code=True)
+        self.template = "" if getattr(self.tokenizer, "chat_template", None) else template
         sys.path.insert(0, binding)
         self.model: Any = _class(importlib.import_module(module))()
-        self.samples = hasattr(self.model, "generation_mode")
-        if self.samples:
-            self.model.generation_mode = "greedy"
+        self.sampling = sampling
+        self.samples = bool(sampling) and hasattr(self.model, "generation_mode")
+        # A binding that samples has no values of its own for these.
+        for name, value in (("generation_mode", "greedy"), ("top_k", 50), ("penalty", 1.0), ("repeat_penalty", 1.0)):
+            if hasattr(self.model, name):
+                setattr(self.model, name, value)
+        if hasattr(self.model, "NUM_LAYERS"):
+            # The binding that serves several kinds of models is told how many blocks this one has (S0-R40).
+            self.model.NUM_LAYERS = _layers(config)
         self.model.init(devices, model)
         self.context = int(self.model.SEQLEN)
         self.ends = _ends(self.tokenizer, config)
@@ -34,7 +51,9 @@ class Engine:
     def encode(self, request: dict[str, Any]) -> list[int]:
         """A prompt's tokens; a conversation by the model's own template."""
         text = request.get("prompt")
-        if text is None:
+        if text is None and self.template:
+            text = conversation(self.template, request["messages"])
+        elif text is None:
             text = self.tokenizer.apply_chat_template(request["messages"], tokenize=False, add_generation_prompt=True)
         return list(self.tokenizer(text).input_ids)
 
@@ -45,7 +64,7 @@ class Engine:
     def first(self, tokens: list[int], temperature: float, top_p: float) -> int:
         """Take a prompt in, give the first token of its answer."""
         if self.samples:
-            self.model.generation_mode = "sample" if temperature > 0 else "greedy"
+            self.model.generation_mode = self.sampling if temperature > 0 else "greedy"
             if temperature > 0:
                 self.model.temperature, self.model.top_p = temperature, top_p
         self._token = int(self.model.forward_first(tokens))
@@ -73,9 +92,41 @@ def _class(module: Any) -> Any:
     raise ImportError(f"{module.__name__} has no class with forward_first: it is not LLM-TPU's binding")
 
 
+def conversation(template: str, messages: list[dict[str, str]]) -> str:
+    """A conversation as models want it whose tokenizer does not say how: `chatml` (Qwen) or `llama2`."""
+    if template == "chatml":
+        if messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": "You are a helpful assistant."}, *messages]
+        turns = ["<|im_start|>%s\n%s<|im_end|>\n" % (each["role"], each["content"]) for each in messages]
+        return "".join(turns) + "<|im_start|>assistant\n"
+    if template != "llama2":
+        raise ValueError("no chat template is known by the name " + template)
+    system, text = "", ""
+    for each in messages:
+        if each["role"] == "system":
+            system = "<<SYS>>\n%s\n<</SYS>>\n\n" % each["content"]
+        elif each["role"] == "user":
+            text += ("<s>" if text else "") + "[INST] %s%s [/INST]" % (system, each["content"])
+            system = ""
+        else:
+            text += " %s </s>" % each["content"]
+    return text
+
+
+def _layers(config: str) -> int:
+    """The number of blocks, as the model's config.json has it: beside its tokenizer, or one directory up."""
+    for directory in (Path(config), Path(config).resolve().parent):
+        try:
+            return int(json.loads((directory / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    raise ValueError("no config.json with num_hidden_layers in " + config + " nor one directory up")
+
+
 def _ends(tokenizer: Any, config: str) -> set[int]:
     """The tokens that end an answer: the tokenizer's, and those of generation_config.json."""
-    found = {tokenizer.eos_token_id}
+    # Qwen's first tokenizer names no end but that of a turn.
+    found = {tokenizer.eos_token_id, getattr(tokenizer, "im_end_id", None)}
     try:
         from transformers import GenerationConfig
 

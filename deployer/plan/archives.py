@@ -8,10 +8,12 @@ from deployer.catalog import Archive
 from deployer.observe import unpacked
 from deployer.observe.observation import Package
 from deployer.plan.draft import Draft
-from deployer.plan.types import ArchivesSpec, UnpackSpec
+from deployer.plan.types import ArchivesSpec, FetchSpec, UnpackSpec
 from deployer.units import gb
 
 COPY_BYTES_PER_S = 50_000_000
+# What users report of the vendor's public servers, on a good day.
+FETCH_BYTES_PER_S = 2_000_000
 # Unpacked beside the archive itself, which is compressed.
 UNPACKED_FACTOR = 3
 
@@ -38,8 +40,8 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
     home = draft.observation.places.home
     wanted = {each.name: each for each in draft.runtime.archives}
     names = {name: name for name in wanted}
-    for each in unpacked.of_model(draft.placement, draft.settings):
-        wanted[each.name], names[each.name] = each, f"{draft.model.name}.{each.name}"
+    for stamp, each in unpacked.of_model(draft.model, draft.placement, draft.settings).items():
+        wanted[each.name], names[each.name] = each, stamp
     if not wanted:
         return None, Places(home)
     unpack: list[UnpackSpec] = []
@@ -52,7 +54,7 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
         package = _choose(draft, archive, names[name], there is not None)
         if package is not None and (there is None or there.fingerprint != package.fingerprint):
             new.add(name)
-            paths[name] = f"{home}/{package.top if archive.directory else name}"
+            paths[name] = f"{home}/{package.top if archive.directory else names[name]}"
             unpack.append(_unpack(draft, archive, names[name], package, home))
             if there is None:
                 absent.append(name)
@@ -60,15 +62,19 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
                 words.append(f"{name} is of an earlier {there.archive}")
         elif there is not None:
             paths[name] = there.path
-        else:
+        elif not archive.optional:
             new.add(name)
-    if unpack:
+            absent.append(name)
+            # Where it will be, whatever directory it has inside.
+            paths[name] = f"{home}/{names[name]}"
+    if unpack or draft.fetch:
         absents = [f"{', '.join(absent)} absent"] if absent else []
+        files = [*(each.package.name for each in unpack), *(each.name for each in draft.fetch)]
         size = sum(each.package.size for each in unpack)
         draft.needs(home, size * UNPACKED_FACTOR)
         draft.step(
             "archives",
-            f"{', '.join([*absents, *words])} → unpack {', '.join(each.package.name for each in unpack)} in {home}",
+            f"{', '.join([*absents, *words])} → unpack {', '.join(files)} in {home}",
             10 + size // COPY_BYTES_PER_S,
             size=size,
             # Also another deployment's server has its files there.
@@ -115,9 +121,24 @@ def _choose(draft: Draft, archive: Archive, kind: str, is_there: bool) -> Packag
         have = ", ".join(f"{each.name} with build {each.build} in it" for each in found)
         remedy = "bring the archive of that build, or correct deployer_build"
         draft.refuse(f"archive of {archive.title}", have, f"build {build}", remedy)
-    elif not is_there:
+    elif not is_there and archive.url and packages is not None:
+        _fetch(draft, archive)
+    elif not is_there and not archive.optional:
         _missing(draft, archive)
     return None
+
+
+def _fetch(draft: Draft, archive: Archive) -> None:
+    """What the vendor hands out publicly is fetched once, onto the control node, and kept there for all hosts."""
+    name = archive.url.rpartition("/")[2]
+    size = draft.model.weights.size
+    draft.fetch.append(FetchSpec(url=archive.url, directory=draft.settings.packages_dir, name=name))
+    draft.step(
+        "fetch",
+        f"{name} is not in {draft.settings.packages_dir} → fetch it there with dfss",
+        10 + size // FETCH_BYTES_PER_S,
+        size=size,
+    )
 
 
 def _missing(draft: Draft, archive: Archive) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from deployer.observe.observation import WeightsState
 from deployer.observe.request import verified_stamp, weights_dir
 from deployer.observe.unpacked import WEIGHTS
+from deployer.plan import builds
 from deployer.plan import compiled as compiled_model
 from deployer.plan.archives import Places
+from deployer.plan.builds import BuiltModel
 from deployer.plan.compiled import CompiledModel
 from deployer.plan.draft import Draft
 from deployer.plan.types import WeightsSpec
@@ -16,9 +18,13 @@ DOWNLOAD_BYTES_PER_S = 20_000_000
 CHECKSUM_BYTES_PER_S = 300_000_000
 
 
-def plan(draft: Draft, places: Places | None = None, compiled: CompiledModel | None = None) -> WeightsSpec:
+def plan(
+    draft: Draft, places: Places | None = None, compiled: CompiledModel | None = None, built: BuiltModel | None = None
+) -> WeightsSpec:
     """The weights, and the step that stages, configures or compares them."""
     settings, model, data = draft.settings, draft.model, draft.observation.places.data
+    if places and built:
+        return builds.weights(draft, built, places)
     in_place = bool(settings.weights_dir)
     directory = settings.weights_dir or weights_dir(data, model.name)
     if places and draft.placement.weights_archive and not in_place:

@@ -38,7 +38,7 @@ def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
             "a layout of the vendor's tool that is known",
             "report it with the output of the tool; nothing is done on a host that cannot be read",
         )
-        return [Allotment(1, (), draft.settings.port)]
+        return [Allotment(1, (), draft.port)]
     chips = cards.chips or _expected(draft, cards)
     held = _held(draft, chips)
     wanted = draft.settings.replicas
@@ -264,7 +264,7 @@ class _Ports:
 
     def take(self, replica: int) -> int:
         """The port of a replica; one that it has is kept as long as the same is asked for."""
-        asked = self.draft.settings.port
+        asked = self.draft.port
         have = self.draft.have.get(replica)
         if have and have.wanted_port == asked and have.port not in self.taken:
             self.taken.add(have.port)

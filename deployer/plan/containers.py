@@ -41,11 +41,15 @@ def specify(
     devices = draft.accelerator.devices
     handed = devices if devices and devices.handed else None
     nodes = [handed.chip.replace("{id}", str(chip)) for chip in allotment.chips] if handed else []
+    shared = handed.shared if handed else ()
+    if handed and handed.soc and draft.observation.cards and draft.observation.cards.mode == "soc":
+        nodes, shared = [], handed.soc
+    open_files, memory = draft.runtime.open_files, draft.runtime.shared_memory_mib
     container = ContainerSpec(
         name=name,
         image=image.id or image.reference,
         command=(draft.runtime.shell, script),
-        devices=(*nodes, *(handed.shared if handed else ())),
+        devices=(*nodes, *shared),
         volumes=(
             *driver_volumes(draft, draft.have.get(allotment.replica)),
             *own.volumes,
@@ -60,6 +64,9 @@ def specify(
             **({"deployer.archives": own.identity} if own.identity else {}),
         },
         stop_signal=draft.runtime.stop_signal,
+        # S0-F08, S0-X09: each allocation on a chip is an open file; what a shell may have is nothing to a container.
+        ulimits=(f"nofile:{open_files}:{open_files}",) if open_files else (),
+        shm_size=f"{memory}M" if memory else "",
     )
     # S3-X13: with --privileged a process sees every device of the host, else only those handed in, from 0.
     visible = allotment.chips if draft.privileged else tuple(range(len(allotment.chips)))
@@ -122,6 +129,8 @@ def plan(draft: Draft, wanted: list[ServingSpec]) -> tuple[tuple[int, ...], tupl
     if words:
         draft.step("serving_container", "; ".join(words), 5 * len(words), interrupts=interrupts)
     waiting = [each for each in wanted if each.replica in reasons or _is_loading(draft, each)]
+    if draft.runtime.protocol == "terminal":
+        waiting = []
     if any(each.replica in reasons for each in waiting):
         draft.step("readiness", "wait until it answers" if not many else "wait until they answer", draft.start_s)
     elif waiting:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from deployer.catalog import Accelerator, Model, Placement, Runtime
+from deployer.catalog.schema import Build
 from deployer.observe.observation import DeploymentState, Observation, Package
 from deployer.observe.settings import Settings
-from deployer.plan.types import PackageSpec, Refusal, Step
+from deployer.plan.types import FetchSpec, PackageSpec, Refusal, Step
 
 Templates = Mapping[str, str]
 LOAD_BYTES_PER_S = 500_000_000
@@ -30,6 +31,7 @@ class Draft:
     satisfied: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     needs_disk: dict[str, int] = field(default_factory=dict)
+    fetch: list[FetchSpec] = field(default_factory=list)
 
     @property
     def deployment(self) -> str:
@@ -48,6 +50,16 @@ class Draft:
         """Whether containers run with --privileged: as the site says, else as the engine wants it."""
         asked = self.settings.privileged
         return self.runtime.privileged if asked is None else asked
+
+    @property
+    def build(self) -> Build | None:
+        """The compilation of the model that is served, where there are some."""
+        return self.placement.build(self.settings.build, self.settings.tensor_parallel)
+
+    @property
+    def port(self) -> int:
+        """The port that is asked for, or the engine's own."""
+        return self.settings.port or self.runtime.port
 
     @property
     def start_s(self) -> int:

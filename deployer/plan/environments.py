@@ -72,17 +72,22 @@ def container(
         values |= {"compiled": compiled.path, "dtype": compiled.dtype}
     if parallel:
         values["tensor_parallel"] = str(parallel)
+    return Own(
+        volumes=volumes(draft, places),
+        paths=(compiled.path,) if compiled else (),
+        values=values,
+        identity=identity(draft, places),
+    )
+
+
+def identity(draft: Draft, places: Places) -> str:
+    """Stands for the content of all that is unpacked."""
     known = {
         name: each.fingerprint
         for name, each in draft.observation.unpacked.items()
         if not places.is_new(name.rpartition(".")[2])
     }
-    return Own(
-        volumes=volumes(draft, places),
-        paths=(compiled.path,) if compiled else (),
-        values=values,
-        identity=hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16],
-    )
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def chip_range(draft: Draft, chips: tuple[int, ...]) -> str:

@@ -100,7 +100,10 @@ def _image(draft: Draft, docker: Docker) -> ImageSpec:
         draft.needs(docker.root or "/var/lib/docker", archive.size)
     elif not reference:
         draft.refuse(
-            "image", f"no image for {architecture} in the catalog", "an image", "set deployer_image to one for it"
+            "image",
+            f"no image for {architecture} in the catalog",
+            "an image",
+            draft.runtime.image_hint or "set deployer_image to one for it",
         )
     elif settings.image_source == "archive":
         names = ", ".join(each.name for each in archives) or "no archive in deployer_packages_dir"

@@ -68,11 +68,13 @@ def _install(
     if len(found) < len(driver.packages[method].files):
         names = ", ".join(each.name for each in packages) or "no package of it"
         of = f"libsophon {version}" if version else "libsophon"
+        hint = driver.architecture_hints.get(observation.architecture, "")
         draft.refuse(
             "driver package",
             "no directory of packages" if observation.packages is None else names,
             f"{of} for {observation.architecture} as {method}: {len(driver.packages[method].files)} file(s)",
-            "put the vendor's packages for this architecture into the directory that deployer_packages_dir names",
+            "put the vendor's packages for this architecture into the directory that deployer_packages_dir names"
+            + (f"; {hint}" if hint else ""),
         )
         return method, ()
     serving = [each.deployment for each in observation.deployments.values() if each.process]

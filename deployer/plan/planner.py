@@ -15,6 +15,7 @@ from deployer.plan import (
     archives,
     artefacts,
     bring_up,
+    builds,
     chips,
     compiled,
     containers,
@@ -25,8 +26,10 @@ from deployer.plan import (
     packaged,
     preflight,
     processes,
+    programs,
 )
 from deployer.plan.archives import Places
+from deployer.plan.builds import BuiltModel
 from deployer.plan.compiled import CompiledModel
 from deployer.plan.draft import Draft, Templates
 from deployer.plan.types import (
@@ -36,6 +39,7 @@ from deployer.plan.types import (
     HostPlan,
     HostSpec,
     ImageSpec,
+    ProgramsSpec,
     ServingSpec,
     WeightsSpec,
 )
@@ -80,12 +84,16 @@ def _containers(draft: Draft) -> HostSpec:
     listen = _listen(draft)
     replicas: list[ServingSpec] = []
     for allotment in chips.plan(draft, have.parallel):
-        own = environments.container(draft, have.places, have.compiled, allotment.chips, have.parallel)
+        if have.programs:
+            own = programs.container(draft, have.places, have.built, have.programs, allotment.chips)
+        else:
+            own = environments.container(draft, have.places, have.compiled, allotment.chips, have.parallel)
         replicas.append(containers.specify(draft, allotment, have.image, have.weights.dir, listen, own))
     start, surplus = containers.plan(draft, replicas)
     return HostSpec(
-        **_common(draft), archives=have.archives, driver=have.driver, image=have.image, conda=have.conda,
-        weights=have.weights, replicas=tuple(replicas), start=start, surplus=surplus,
+        **_common(draft), fetch=tuple(draft.fetch), archives=have.archives, driver=have.driver, image=have.image,
+        conda=have.conda, programs=have.programs, weights=have.weights, replicas=tuple(replicas), start=start,
+        surplus=surplus,
     )  # fmt: skip
 
 
@@ -99,12 +107,15 @@ class Prepared:
     image: ImageSpec
     conda: CondaSpec | None
     compiled: CompiledModel | None
+    built: BuiltModel | None
+    programs: ProgramsSpec | None
     weights: WeightsSpec
 
     @property
     def parallel(self) -> int | None:
         """Chips of one replica, where the model was compiled for a number of them."""
-        return self.compiled.chips if self.compiled else None
+        model = self.built or self.compiled
+        return model.chips if model else None
 
 
 def prepare(draft: Draft) -> Prepared:
@@ -114,7 +125,10 @@ def prepare(draft: Draft) -> Prepared:
     image = images.plan(draft, places)
     conda = environments.plan(draft, image, places)
     model = compiled.plan(draft, places)
-    return Prepared(archives_spec, places, driver_spec, image, conda, model, artefacts.plan(draft, places, model))
+    built = builds.plan(draft, places)
+    made = programs.plan(draft, image, places, built)
+    weights = artefacts.plan(draft, places, model, built)
+    return Prepared(archives_spec, places, driver_spec, image, conda, model, built, made, weights)
 
 
 def drafted(catalog: Catalog, settings: Settings, observation: Observation, templates: Templates) -> Draft:
@@ -122,7 +136,8 @@ def drafted(catalog: Catalog, settings: Settings, observation: Observation, temp
     model = catalog.model(settings.model)
     placement = catalog.placement(model, observation.accelerator)
     accelerator = catalog.accelerators[observation.accelerator]
-    return Draft(accelerator, model, placement, catalog.runtimes[placement.runtime], settings, observation, templates)
+    runtime = catalog.runtimes[placement.engine(settings.runtime)]
+    return Draft(accelerator, model, placement, runtime, settings, observation, templates)
 
 
 def _driver(draft: Draft, places: Places) -> DriverSpec | None:
@@ -137,8 +152,9 @@ def _driver(draft: Draft, places: Places) -> DriverSpec | None:
 
 def _listen(draft: Draft) -> str:
     """Locally the loopback address, elsewhere all: a server that nobody can reach is no use."""
-    listen = draft.settings.listen or ("127.0.0.1" if draft.settings.is_local else "0.0.0.0")  # noqa: S104
-    draft.refused += preflight.listen(draft.settings, listen)
+    usual = "127.0.0.1" if draft.settings.is_local and not draft.runtime.fixed_listen else "0.0.0.0"  # noqa: S104
+    listen = draft.settings.listen or draft.runtime.listen or usual
+    draft.refused += preflight.listen(draft.settings, draft.runtime, listen)
     return listen
 
 

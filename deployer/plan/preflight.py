@@ -14,6 +14,7 @@ from deployer.units import gb
 RAM_FACTOR = 1.3  # S3-R05
 ROOT_BYTES = 100_000_000
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+ANYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
 
 def pair(catalog: Catalog, model: Model, settings: Settings, observation: Observation) -> Iterator[Refusal]:
@@ -43,6 +44,14 @@ def pair(catalog: Catalog, model: Model, settings: Settings, observation: Observ
             wanted=f"one of {', '.join(model.accelerators)}",
             remedy="choose another model (`deployer models`) or other hosts (--limit)",
         )
+    placement = model.accelerators.get(observation.accelerator)
+    if placement and settings.runtime and settings.runtime not in (placement.runtime, *placement.runtimes):
+        yield Refusal(
+            check="runtime",
+            found=f"deployer_runtime={settings.runtime}",
+            wanted=f"one of {', '.join((placement.runtime, *placement.runtimes))} for {model.name}",
+            remedy="correct it in the inventory, or leave it out",
+        )
     if observation.architecture not in accelerator.architectures:
         yield Refusal(
             check="architecture",
@@ -64,9 +73,18 @@ def resources(draft: Draft, replicas: Sequence[ServingSpec]) -> Iterator[Refusal
         )
     yield from _disk(draft)
     for replica in replicas:
-        yield from _port(draft, replica)
+        if replica.protocol != "terminal":
+            yield from _port(draft, replica)
     if draft.has_step("serving") or draft.has_step("serving_container"):
         yield from _memory(draft)
+    most = max((len(replica.chips) for replica in replicas), default=0)
+    if most > runtime.most_chips:
+        yield Refusal(
+            check="chips",
+            found=f"a model on {most} chips",
+            wanted=f"at most {runtime.most_chips}: {runtime.title} drives no more",
+            remedy="set deployer_build to one for fewer chips, or choose another deployer_runtime",
+        )
     if observation.nofile_hard < runtime.min_nofile:
         yield Refusal(
             check="open files",
@@ -95,6 +113,9 @@ def notes(draft: Draft) -> Iterator[str]:
 
 def _memory(draft: Draft) -> Iterator[Refusal]:
     model, placement, runtime, observation = draft.model, draft.placement, draft.runtime, draft.observation
+    if placement.builds:
+        # It goes from its file to the chips; no document says that the host holds it.
+        return
     kv_cache = (placement.kv_cache_gib or 0) * 2**30
     # S3-R05, S3-X20: one host loads all of a model's weights.
     wanted = int(RAM_FACTOR * model.weights.size) + runtime.memory_bytes + kv_cache
@@ -169,9 +190,16 @@ def _port(draft: Draft, replica: ServingSpec) -> Iterator[Refusal]:
         return
 
 
-def listen(settings: Settings, address: str) -> Iterator[Refusal]:
+def listen(settings: Settings, runtime: Runtime, address: str) -> Iterator[Refusal]:
     """A loopback address on a remote host cannot be verified from here, nor used by anybody else."""
-    if address in LOOPBACK and not settings.is_local:
+    if runtime.fixed_listen and settings.listen not in ("", *ANYWHERE):
+        yield Refusal(
+            check="listen",
+            found=f"deployer_listen={address}",
+            wanted=f"all addresses: {runtime.title} listens nowhere else",
+            remedy="leave deployer_listen out, or choose another deployer_runtime",
+        )
+    elif address in LOOPBACK and not settings.is_local and runtime.protocol == "openai":
         yield Refusal(
             check="listen",
             found=f"deployer_listen={address} on a remote host",

@@ -17,7 +17,7 @@ def specify(draft: Draft, engine: EngineSpec, weights: str, listen: str) -> Serv
             number=1,
             config_dir=f"{places.config}/{draft.deployment}",
             state_dir=f"{places.data}/deployments/{draft.deployment}",
-            port=draft.settings.port,
+            port=draft.port,
             listen=listen,
             manager=_manager(draft),
             weights=weights,

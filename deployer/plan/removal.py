@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deployer.catalog import Catalog, Model
+from deployer.observe.builds import PACKAGES, PROGRAMS
 from deployer.observe.observation import Container, DeploymentState, Observation
 from deployer.observe.request import engine_dir, weights_dir
 from deployer.observe.settings import Settings
-from deployer.observe.unpacked import stamp
+from deployer.observe.unpacked import of_model, stamp
 from deployer.plan.types import HostPlan, Planned, Step
 
 
@@ -120,10 +121,11 @@ def _purge(
     if known and all(each.weights != weights for each in others):
         yield weights
         yield weights + ".part"
-    yield from _unpacked(observation, model, others)
     placement = model.accelerators.get(observation.accelerator)
-    if placement and catalog.runtimes[placement.runtime].kind == "venv":
-        runtime = catalog.runtimes[placement.runtime]
+    ours = of_model(model, placement, settings, every_build=True) if placement else {}
+    yield from _unpacked(catalog, observation, model, frozenset(ours), others)
+    if placement and catalog.runtimes[placement.engine(settings.runtime)].kind == "venv":
+        runtime = catalog.runtimes[placement.engine(settings.runtime)]
         engine = engine_dir(data, runtime.name, runtime.version)
         if all(each.engine != engine for each in others) and (
             observation.engines.get(engine) or engine in observation.partial_engines or (have and have.engine == engine)
@@ -131,10 +133,15 @@ def _purge(
             yield engine
 
 
-def _unpacked(observation: Observation, model: Model, others: list[DeploymentState]) -> Iterator[str]:
+def _unpacked(
+    catalog: Catalog, observation: Observation, model: Model, ours: frozenset[str], others: list[DeploymentState]
+) -> Iterator[str]:
     """What was unpacked for this model, unless another deployment has the same; for all models, once nobody is left."""
+    sources = {each.compile.archive for each in catalog.runtimes.values() if each.compile}
+    if not others and sources & set(observation.unpacked):
+        # What was made from a source goes with it.
+        yield from (f"{observation.places.home}/.deployer/{name}" for name in (PROGRAMS, PACKAGES))
     for name, each in observation.unpacked.items():
-        own = name.startswith(f"{model.name}.")
-        if not others or (own and all(other.model != model.name for other in others)):
+        if not others or (name in ours and all(other.model != model.name for other in others)):
             yield each.path
             yield stamp(observation.places.home, name)

@@ -21,12 +21,15 @@ from deployer.errors import CatalogError
 from deployer.plan.draft import Draft, Templates
 from deployer.plan.types import ContainerSpec, ServingSpec
 
-_NAMES = ("serve.env.j2", "serve.sh.j2", "container.sh.j2", "deployer.service.j2", "conda_env.sh.j2", "job.sh.j2")
-
 
 def load_templates(directory: Path = paths.TEMPLATES) -> Templates:
     """The texts of the templates; the only part that reads files."""
-    return {name: (directory / name).read_text(encoding="utf-8") for name in _NAMES}
+    found = {path.name: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.j2"))}
+    servers = {
+        f"{path.parent.name}/{path.name}": path.read_text(encoding="utf-8")
+        for path in sorted(paths.SERVER.glob("*.py"))
+    }
+    return found | servers
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
@@ -83,6 +86,7 @@ class _Command(NamedTuple):
     environment: dict[str, str]
     directory: str
     served_name: str
+    values: dict[str, str]
 
 
 def serving(draft: Draft, replica: Replica) -> ServingSpec:
@@ -92,7 +96,11 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
     # 0.0.0.0 listens everywhere; to ask this host itself, loopback is the address.
     reach = settings.address if listen in anywhere and not settings.is_local else listen
     local = "127.0.0.1" if listen in anywhere else listen
-    endpoint = f"http://{_host(local if settings.is_local else reach)}:{replica.port}/v1"
+    runtime = draft.runtime
+    root = f"http://{_host(local if settings.is_local else reach)}:{replica.port}"
+    # A page is for people; a program in a terminal has no address at all.
+    endpoint = {"openai": f"{root}/v1", "gradio": f"{root}/", "terminal": ""}[runtime.protocol]
+    local_url = f"http://{_host(local)}:{replica.port}" if runtime.protocol != "terminal" else ""
     command = _command(draft, replica)
     environment = command.environment
     unit_name = f"deployer-{deployment}.service"
@@ -114,18 +122,22 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
         "head": command.head - 1,
         "directory": command.directory,
         "conda": draft.runtime.conda,
+        "terminal": runtime.protocol == "terminal",
+        "served_name": command.served_name,
+        "values": command.values,
         "container": replica.container is not None,
         "shell": draft.runtime.shell,
         "profile": draft.runtime.profile,
         **names,
     }
-    parts: list[object] = [_files(draft.templates, context, "")]
+    own = _own_files(draft, replica, context)
+    parts: list[object] = [_files(draft.templates, context, "") | own]
     if replica.container:
-        parts.append(replica.container.model_dump(exclude=None if replica.container.stop_signal else {"stop_signal"}))
+        parts.append(replica.container.identity())
     # A process's hash is that of its files alone.
     hashed = parts if replica.container else parts[0]
     spec = hashlib.sha256(json.dumps(hashed, sort_keys=bool(replica.container)).encode()).hexdigest()[:16]
-    files = _files(draft.templates, context, spec)
+    files = _files(draft.templates, context, spec) | own
     container = replica.container
     if container:
         container = container.model_copy(update={"labels": {**container.labels, "deployer.spec": spec}})
@@ -136,7 +148,7 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
         "random_weights": model.random_weights,
         "accelerator": observation.accelerator,
         "endpoint": endpoint,
-        "health_url": f"http://{_host(local)}:{replica.port}{draft.runtime.health}",
+        "health_url": f"{local_url}{runtime.health}" if local_url else "",
         "port": replica.port,
         "engine": replica.engine,
         "weights": replica.weights,
@@ -150,10 +162,12 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
         "served_name": command.served_name,
         "spec": spec,
     }
+    if runtime.protocol != "openai":
+        record["protocol"] = runtime.protocol
     if container:
         record |= {
             "replica": replica.number,
-            "wanted_port": settings.port,
+            "wanted_port": draft.port,
             "chips": list(replica.chips),
             "container": container.name,
             "image": container.image,
@@ -180,11 +194,37 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
         environment=environment,
         command=tuple(command.words),
         served_name=command.served_name,
-        both_completions=draft.runtime.both_completions,
+        both_completions=runtime.both_completions,
+        counts_tokens=runtime.counts_tokens,
+        protocol=runtime.protocol,
+        ask=_ask(draft, container, names["script"]),
+        leave=runtime.terminal.leave if runtime.terminal else "",
+        answer=runtime.terminal.answer if runtime.terminal else "",
+        local_url=local_url,
         chips=replica.chips,
         container=container,
         spec=spec,
     )
+
+
+def _own_files(draft: Draft, replica: Replica, context: Mapping[str, object]) -> dict[str, str]:
+    """The engine's own files of a deployment, and our server where that is the engine; path → content."""
+    runtime = draft.runtime
+    found = {
+        f"{replica.config_dir}/{name}": _template(draft.templates[template]).render(context)
+        for name, template in runtime.files.items()
+    }
+    if runtime.server:
+        prefix = f"{runtime.server}/"
+        found |= {f"{replica.config_dir}/{n}": text for n, text in draft.templates.items() if n.startswith(prefix)}
+    return found
+
+
+def _ask(draft: Draft, container: ContainerSpec | None, script: str) -> tuple[str, ...]:
+    """The command that opens the program of a terminal, for a person with `-it` in place of `-i`."""
+    if draft.runtime.protocol != "terminal" or container is None:
+        return ()
+    return ("docker", "exec", "-i", container.name, draft.runtime.shell, script, "ask")
 
 
 def runtime_environment(runtime: Runtime, values: Mapping[str, str]) -> dict[str, str]:
@@ -213,11 +253,13 @@ def _command(draft: Draft, replica: Replica) -> _Command:
         "listen": replica.listen,
         "port": str(replica.port),
         "dtype": placement.dtype,
+        "chat_template": placement.chat_template,
         "max_model_len": str(placement.max_model_len),
         "memory_utilization": "" if placement.memory_utilization is None else str(placement.memory_utilization),
         "kv_cache_gib": "" if placement.kv_cache_gib is None else str(placement.kv_cache_gib),
         "tensor_parallel": str(len(replica.chips) or settings.tensor_parallel or placement.tensor_parallel[0]),
         "chips": ",".join(map(str, replica.chips)),
+        "config_dir": replica.config_dir,
         **replica.values,
     }
     chosen = options([runtime.options, placement.options, settings.options], values)
@@ -234,7 +276,7 @@ def _command(draft: Draft, replica: Replica) -> _Command:
     }
     # They mark every process of the engine as this deployment's (see the probe), whatever a user sets.
     environment |= {"DEPLOYER_DEPLOYMENT": draft.deployment, "DEPLOYER_CONFIG": replica.config_dir}
-    return _Command(chosen, command, head, environment, directory, fill(runtime.served_name, values))
+    return _Command(chosen, command, head, environment, directory, fill(runtime.served_name, values), values)
 
 
 def ready_timeout_s(runtime: Runtime, model: Model) -> int:

@@ -60,6 +60,7 @@ class WeightsSpec(Planned):
     algorithm: str = ""
     checksums: dict[str, str] = {}
     stamp: str = ""
+    recorded: bool = False
     config: dict[str, str] = {}
 
 
@@ -85,6 +86,14 @@ class UnpackSpec(Planned):
     stamp: str
 
 
+class FetchSpec(Planned):
+    """A file of the vendor's that is fetched into the control node's directory of packages."""
+
+    url: str
+    directory: str
+    name: str
+
+
 class ArchivesSpec(Planned):
     """Where the vendor's archives are unpacked, and which are to be."""
 
@@ -104,6 +113,19 @@ class CondaSpec(Planned):
     environment: dict[str, str]
     volumes: tuple[str, ...]
     stamp: str
+
+
+class ProgramsSpec(Planned):
+    """What an engine has beside its image: made by a script in a container of it, once for each `identity`."""
+
+    image: str
+    script: str
+    environment: dict[str, str]
+    volumes: tuple[str, ...]
+    network: str
+    packages: str
+    stamp: str
+    identity: str
 
 
 class DriverSpec(Planned):
@@ -152,10 +174,21 @@ class ContainerSpec(Planned):
     privileged: bool
     labels: dict[str, str]
     stop_signal: str = ""
+    ulimits: tuple[str, ...] = ()
+    shm_size: str = ""
+
+    def identity(self) -> dict[str, Any]:
+        """What it is made of, without what is not used: what a later version adds is no reason to make it again."""
+        own = ("stop_signal", "ulimits", "shm_size")
+        return self.model_dump(exclude={name for name in own if not getattr(self, name)})
 
 
 class ServingSpec(Planned):
-    """One replica's serving process or container, and its files (path → content)."""
+    """One replica's serving process or container, and its files (path → content).
+
+    A server of no API is asked on the host: at `local_url`, or by the command `ask`, which `leave` ends and whose
+    output has the pattern `answer`.
+    """
 
     replica: int = 1
     config_dir: str
@@ -177,6 +210,12 @@ class ServingSpec(Planned):
     command: tuple[str, ...]
     served_name: str
     both_completions: bool = True
+    counts_tokens: bool = True
+    protocol: str = "openai"
+    ask: tuple[str, ...] = ()
+    leave: str = ""
+    answer: str = ""
+    local_url: str = ""
     chips: tuple[int, ...] = ()
     container: ContainerSpec | None = None
     spec: str
@@ -192,8 +231,10 @@ class HostSpec(Planned):
     engine: EngineSpec | None = None
     driver: DriverSpec | None = None
     image: ImageSpec | None = None
+    fetch: tuple[FetchSpec, ...] = ()
     archives: ArchivesSpec | None = None
     conda: CondaSpec | None = None
+    programs: ProgramsSpec | None = None
     weights: WeightsSpec
     replicas: tuple[ServingSpec, ...]
     start: tuple[int, ...] = ()

@@ -1,5 +1,6 @@
-"""The OpenAI client side: a correct answer is success, and nothing else is."""
+"""The client side: a correct answer is success, and nothing else is."""
 
 from deployer.verify.endpoint import Verdict, list_models, prepare, verify_endpoint
+from deployer.verify.program import form, judge_page, judge_terminal
 
-__all__ = ["Verdict", "list_models", "prepare", "verify_endpoint"]
+__all__ = ["Verdict", "form", "judge_page", "judge_terminal", "list_models", "prepare", "verify_endpoint"]

@@ -49,10 +49,11 @@ def prepare() -> None:
     _transport()
 
 
-def verify_endpoint(endpoint: str, model: str, *, both: bool = True) -> Verdict:
+def verify_endpoint(endpoint: str, model: str, *, both: bool = True, counted: bool = True) -> Verdict:
     """Ask for models, a completion and a chat completion at temperature 0.
 
-    `both` have to answer, or, where the engine's documents do not say which it has, one of them.
+    `both` have to answer, or, where the engine's documents do not say which it has, one of them. Where its answers are
+    not `counted`, their text is what shows them.
     """
     begin = time.monotonic()
     found: dict[str, tuple[str, int]] = {}
@@ -61,7 +62,7 @@ def verify_endpoint(endpoint: str, model: str, *, both: bool = True) -> Verdict:
         _require_model(client, model)
         for path, ask in (("/v1/completions", _completion), ("/v1/chat/completions", _chat)):
             try:
-                found[path] = ask(client, model)
+                found[path] = ask(client, model, counted)
             except Exception as error:
                 if both or not _is_missing(error) or (path == "/v1/chat/completions" and not found):
                     raise
@@ -118,15 +119,16 @@ def _require_model(client: OpenAI, model: str) -> None:
         raise WrongAnswerError(f"/v1/models names {', '.join(names) or 'no model'}, not {model}")
 
 
-def _completion(client: OpenAI, model: str) -> tuple[str, int]:
+def _completion(client: OpenAI, model: str, counted: bool) -> tuple[str, int]:
     answer = client.completions.create(model=model, prompt=PROMPT, max_tokens=MAX_TOKENS, temperature=0)
     tokens = answer.usage.completion_tokens if answer.usage else 0
-    if not answer.choices or tokens < 1:
+    text = answer.choices[0].text if answer.choices else ""
+    if not answer.choices or (tokens < 1 if counted else not text):
         raise WrongAnswerError("/v1/completions answered without tokens")
-    return answer.choices[0].text, tokens
+    return text, tokens
 
 
-def _chat(client: OpenAI, model: str) -> tuple[str, int]:
+def _chat(client: OpenAI, model: str, counted: bool) -> tuple[str, int]:
     answer = client.chat.completions.create(
         model=model,
         messages=[{"role": "user", "content": PROMPT}],
@@ -134,9 +136,10 @@ def _chat(client: OpenAI, model: str) -> tuple[str, int]:
         temperature=0,
     )
     tokens = answer.usage.completion_tokens if answer.usage else 0
-    if not answer.choices or tokens < 1:
+    text = (answer.choices[0].message.content or "") if answer.choices else ""
+    if not answer.choices or (tokens < 1 if counted else not text):
         raise WrongAnswerError("/v1/chat/completions answered without tokens")
-    return answer.choices[0].message.content or "", tokens
+    return text, tokens
 
 
 def _cause(error: BaseException) -> str:

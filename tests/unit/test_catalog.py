@@ -130,10 +130,10 @@ def test_model_whose_accelerators_have_no_roles_is_refused_before_any_host() -> 
     with pytest.raises(
         CatalogError, match="ascend-310p, for which this version of deployer has no roles yet"
     ) as caught:
-        known.require_deployable(known.model("qwen3-14b"))
+        known.require_deployable(known.model("qwen3-32b"))
     assert "tiny-qwen2" in caught.value.remedy
     known.require_deployable(known.model("tiny-qwen2"))
-    built_in.require_deployable(built_in.model("qwen3-14b"))
+    built_in.require_deployable(built_in.model("qwen3-32b"))
 
 
 def overlay(tmp_path: Path, text: str, section: str = "models") -> Path:

@@ -237,7 +237,8 @@ def test_checksums_that_are_right_are_noted_elsewhere(tmp_path: Path) -> None:
     assert compared(tmp_path)["changed"] is True
     stamp = json.loads((tmp_path / "verified" / "x.json").read_text())
     facts = (tmp_path / "weights" / "a").stat()
-    assert stamp["files"] == {"a": {"size": 3, "mtime_ns": facts.st_mtime_ns}}
+    assert stamp["files"] == {"a": {"size": 3, "mtime_ns": facts.st_mtime_ns, "sha256": SHA}}
+    assert stamp["directory"] == str(tmp_path / "weights")
     assert [path.name for path in (tmp_path / "weights").iterdir()] == ["a"]
 
 
@@ -255,6 +256,19 @@ def test_checksums_that_are_wrong_leave_no_note(more: dict[str, Any], said: str,
     assert result["failed"] is True
     assert said in result["msg"]
     assert not (tmp_path / "verified").is_dir() or not list((tmp_path / "verified").iterdir())
+
+
+def test_checksum_of_a_first_sight_is_noted_and_compared_ever_after(tmp_path: Path) -> None:
+    assert compared(tmp_path, checksums={"a": ""}, recorded=True)["changed"] is True
+    stamp = tmp_path / "verified" / "x.json"
+    known = json.loads(stamp.read_text())["files"]["a"]["sha256"]
+    assert known == SHA
+    assert compared(tmp_path, checksums={"a": known}, recorded=True)["changed"] is True
+    before = stamp.read_text()
+    result = compared(tmp_path, checksums={"a": "1" * 64}, recorded=True)
+    assert "is not as it was first seen" in result["msg"]
+    assert str(stamp) in result["msg"]
+    assert stamp.read_text() == before
 
 
 def test_checksums_in_check_mode_are_not_read(tmp_path: Path) -> None:

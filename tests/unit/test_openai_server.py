@@ -22,6 +22,7 @@ import openai
 import pytest
 
 from deployer import verify
+from deployer.openai_server.engine import conversation
 from tests.box import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,6 +122,50 @@ def test_deployers_own_client_is_content(module: str, python: str, start: Start)
     assert "Device [ 0 1 ]" in server.log.read_text()
 
 
+TURNS = [
+    {"role": "system", "content": "S"},
+    {"role": "user", "content": "A"},
+    {"role": "assistant", "content": "B"},
+    {"role": "user", "content": "C"},
+]
+TEMPLATES = {
+    "chatml": (
+        "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nA<|im_end|>\n<|im_start|>assistant\nB<|im_end|>\n"
+        "<|im_start|>user\nC<|im_end|>\n<|im_start|>assistant\n"
+    ),
+    "llama2": "[INST] <<SYS>>\nS\n<</SYS>>\n\nA [/INST] B </s><s>[INST] C [/INST]",
+}
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_conversation_of_a_tokenizer_without_a_template(template: str) -> None:
+    assert conversation(template, TURNS) == TEMPLATES[template]
+
+
+def test_chatml_has_a_system_s_turn_always() -> None:
+    assert conversation("chatml", TURNS[1:2]).startswith("<|im_start|>system\n")
+
+
+def test_template_that_nobody_knows_is_said() -> None:
+    with pytest.raises(ValueError, match="chatman"):
+        conversation("chatman", TURNS)
+
+
+@pytest.mark.parametrize("place", [".", ".."])
+def test_binding_of_several_models_is_told_how_many_blocks(place: str, start: Start, tmp_path: Path) -> None:
+    config = tmp_path / "tokenizer"
+    config.mkdir()
+    (config / place / "config.json").write_text('{"num_hidden_layers": 48}')
+    server = start({}, "--module", "chat_model", "--config", str(config))
+    assert server.ask()[0] == 200
+
+
+def test_blocks_that_nobody_knows_are_said(start: Start) -> None:
+    server = start({}, "--module", "chat_model", ready=False)
+    assert server.process.wait(WAIT_S) == 1
+    assert "no config.json with num_hidden_layers" in server.log.read_text()
+
+
 def client(server: Server) -> openai.OpenAI:
     return openai.OpenAI(base_url=server.base, api_key="none", max_retries=0, timeout=WAIT_S)
 
@@ -180,14 +225,15 @@ def test_stop_sequences(name: str, start: Start) -> None:
 
 
 def test_sampling_is_the_engine_s_where_it_has_it(start: Start) -> None:
-    server = start({"answer": "sampling"})
+    server = start({"answer": "sampling"}, "--sampling", "sample")
     assert server.ask(temperature=0.5, top_p=0.9)[1]["choices"][0]["text"] == "sample 0.50 0.90"
     assert server.ask(temperature=0)[1]["choices"][0]["text"].startswith("greedy")
     assert server.ask()[1]["choices"][0]["text"].startswith("greedy")
 
 
-def test_engine_that_cannot_sample_says_so(start: Start) -> None:
-    server = start({}, "--module", "chat_parallel")
+@pytest.mark.parametrize("words", [("--module", "chat_parallel", "--sampling", "sample"), ()])
+def test_engine_that_cannot_sample_says_so(words: tuple[str, ...], start: Start) -> None:
+    server = start({}, *words)
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=WAIT_S)
     connection.request("POST", "/v1/completions", json.dumps({"model": "m", "prompt": "x", "temperature": 0.7}))
     answer = connection.getresponse()

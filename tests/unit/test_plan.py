@@ -19,15 +19,12 @@ from deployer.plan import HostPlan, preflight, render
 from deployer.plan.types import DriverSpec
 
 CASES = Path(__file__).parent / "plan_cases"
-BASES = {name: json.loads((CASES / name / "base.json").read_text()) for name in (".", "ascend", "sophon", "tx8")}
+KINDS = (".", "ascend", "sophon", "sophon_models", "tx8")
+BASES = {name: json.loads((CASES / name / "base.json").read_text()) for name in KINDS}
 NAMES = sorted(
     str(path.relative_to(CASES).with_suffix(""))
-    for path in [
-        *CASES.glob("*.json"),
-        *CASES.glob("ascend/*.json"),
-        *CASES.glob("sophon/*.json"),
-        *CASES.glob("tx8/*.json"),
-    ]
+    for kind in KINDS
+    for path in (CASES / kind).glob("*.json")
     if path.stem != "base"
 )
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -44,6 +41,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "packages_dir": "/srv/p",
         "address": "192.0.2.1",
     },
+    "sophon_models": {"model": "deepseek-r1-distill-qwen-14b", "packages_dir": "/srv/p", "address": "192.0.2.1"},
     "tx8": {"model": "deepseek-r1-distill-qwen-7b", "packages_dir": "/srv/p", "address": "192.0.2.1"},
 }
 CATALOG = catalog.load([CASES / "catalog"])
@@ -108,6 +106,8 @@ def converged(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
         over |= {"engines": {spec.engine.dir: True}, "weights": {spec.weights.dir: weights}}
     else:
         over |= {"docker": {"containers": containers}}
+    if spec.programs:
+        over |= {"programs": {spec.programs.stamp: spec.programs.identity}}
     host: dict[str, Any] = merge(BASES[kind], over)
     return host
 

@@ -1,4 +1,4 @@
-"""Action plugin: asks an endpoint for a completion, from the control node."""
+"""Action plugin: asks an endpoint for a completion, from the control node, or judges what was asked on the host."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from deployer import verify
+from deployer.errors import DeployerError
+from deployer.plugins import adapter
 
 
 class ActionModule(ActionBase):
-    """`endpoint` (…/v1), the `model` it should serve, and whether `both` completion endpoints have to answer.
+    """Returns the verdict on a `model`; what is not right fails.
 
-    Returns the verdict; an endpoint that is not right fails.
+    `endpoint` (…/v1) is asked from here; `both` completion endpoints have to answer, and be `counted`. Of a terminal,
+    `ask` is the command that was run, `status`, `output` and `errors` its end, `pattern` that of an answer. Of a
+    `page`, `config` gives the `form` to send with a `prompt`, and `answer` is what came back.
     """
 
     _requires_connection = False
@@ -21,9 +25,34 @@ class ActionModule(ActionBase):
         """Verify."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
-        both = bool(arguments.get("both", True))
-        verdict = verify.verify_endpoint(str(arguments["endpoint"]), str(arguments["model"]), both=both)
-        facts = {"changed": False, "verdict": verdict.model_dump(mode="json")}
+        model, errors = str(arguments["model"]), str(arguments.get("errors", ""))
+        if "config" in arguments:
+            try:
+                return result | {"changed": False, "form": verify.form(arguments["config"], str(arguments["prompt"]))}
+            except DeployerError as error:
+                return result | adapter.failure(error) | {"tail": errors}
+        if "endpoint" in arguments:
+            verdict = verify.verify_endpoint(
+                str(arguments["endpoint"]),
+                model,
+                both=bool(arguments.get("both", True)),
+                counted=bool(arguments.get("counted", True)),
+            )
+        elif "ask" in arguments:
+            verdict = verify.judge_terminal(
+                list(arguments["ask"]),
+                model,
+                str(arguments["pattern"]),
+                status=int(arguments["status"]),
+                output=str(arguments["output"]),
+                errors=errors,
+            )
+        else:
+            verdict = verify.judge_page(
+                str(arguments["page"]), model, str(arguments["prompt"]), answer=arguments["answer"], errors=errors
+            )
+        document = verdict.model_dump(mode="json")
+        facts = {"changed": False, "verdict": document, "deployer": {"verdict": document}}
         if not verdict.ok:
             return result | facts | {"failed": True, "msg": verdict.problem}
         return result | facts

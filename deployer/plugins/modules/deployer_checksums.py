@@ -9,6 +9,7 @@ short_description: Compare the files of a directory with a list of checksums
 description:
   - Reads every file that the list names, and fails with the first that is missing or differs.
   - Changes nothing in the directory.
+  - A file with an empty checksum is seen for the first time; its checksum is noted, and compared ever after.
   - Notes size and time of each in a stamp elsewhere, so that tens of gigabytes are read once.
 options:
   directory:
@@ -28,6 +29,10 @@ options:
     description: Where to note that they were compared.
     type: str
     required: true
+  recorded:
+    description: The checksums are those of an earlier stamp, and no published ones.
+    type: bool
+    default: false
 author: deployer
 """
 
@@ -48,8 +53,8 @@ def checksum(path, algorithm):
     return digest.hexdigest()
 
 
-def compare(directory, algorithm, checksums):
-    """Facts of every file, and what is wrong with the first that is."""
+def compare(directory, algorithm, checksums, recorded_in):
+    """Facts of every file, and what is wrong with the first that is; `recorded_in` is where checksums came from."""
     facts = {}
     for name, expected in sorted(checksums.items()):
         path = os.path.join(directory, name)
@@ -58,9 +63,14 @@ def compare(directory, algorithm, checksums):
             found = checksum(path, algorithm)
         except OSError as error:
             return facts, "%s: %s" % (path, error.strerror)
-        if found != expected:
+        if expected and found != expected and recorded_in:
+            words = (
+                "%s is not as it was first seen: its %s is %s, recorded was %s; put it back, or remove %s on the host"
+            )
+            return facts, words % (path, algorithm, found, expected, recorded_in) + " to take it as it is"
+        if expected and found != expected:
             return facts, "%s is damaged: its %s is %s, expected %s" % (path, algorithm, found, expected)
-        facts[name] = {"size": before.st_size, "mtime_ns": before.st_mtime_ns}
+        facts[name] = {"size": before.st_size, "mtime_ns": before.st_mtime_ns, algorithm: found}
     return facts, None
 
 
@@ -72,16 +82,19 @@ def main():
             "algorithm": {"type": "str", "choices": ["sha256", "md5"], "required": True},
             "checksums": {"type": "dict", "required": True},
             "stamp": {"type": "str", "required": True},
+            "recorded": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     arguments = module.params
     if module.check_mode:
         module.exit_json(changed=True)
-    facts, problem = compare(arguments["directory"], arguments["algorithm"], arguments["checksums"])
+    recorded_in = arguments["stamp"] if arguments["recorded"] else ""
+    facts, problem = compare(arguments["directory"], arguments["algorithm"], arguments["checksums"], recorded_in)
     if problem:
         module.fail_json(msg=problem)
-    content = {"algorithm": arguments["algorithm"], "checksums": arguments["checksums"], "files": facts}
+    content = {name: arguments[name] for name in ("directory", "algorithm", "checksums")}
+    content["files"] = facts
     try:
         os.makedirs(os.path.dirname(arguments["stamp"]), mode=0o755, exist_ok=True)
         with open(arguments["stamp"] + ".new", "w", encoding="utf-8") as handle:

@@ -7,7 +7,9 @@ DOCUMENTATION = r"""
 module: deployer_unpack
 short_description: Unpack a vendor's archive beside others, whole or not at all
 description:
-  - The archive is unpacked aside with C(tar), looked at, and only then moved to its place. A stamp says where that is.
+  - The archive is unpacked aside, tar with C(tar), zip with Python, looked at, and only then moved to its place.
+    A stamp says where that is.
+  - A file that is no archive by its name is put into a directory of its own.
   - A directory of that name which no stamp knows is somebody else's, and is never replaced.
 options:
   archive:
@@ -55,6 +57,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
+import zlib
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -75,7 +79,19 @@ def sha256(path):
 
 
 def extract(archive, place):
-    """Unpack with tar, which takes no path outside of the place."""
+    """Unpack with tar or as zip, neither of which takes a path outside of the place; what is no archive is moved."""
+    name = os.path.basename(archive).lower()
+    if name.endswith(".zip"):
+        try:
+            with zipfile.ZipFile(archive) as zipped:
+                zipped.extractall(place)
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
+            raise UnpackError("%s: zip: %s" % (os.path.basename(archive), error)) from error
+        return
+    if not name.endswith((".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")):
+        # The copy on the host is removed afterwards in any case.
+        shutil.move(archive, os.path.join(place, os.path.basename(archive)))
+        return
     done = subprocess.run(
         ["tar", "--no-same-owner", "-xf", archive, "-C", place],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
