@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from deployer.catalog import Archive
@@ -130,7 +131,7 @@ def _choose(draft: Draft, archive: Archive, kind: str, is_there: bool) -> Packag
 
 def _fetch(draft: Draft, archive: Archive) -> None:
     """What the vendor hands out publicly is fetched once, onto the control node, and kept there for all hosts."""
-    name = archive.url.rpartition("/")[2]
+    name = re.split("[:/]", archive.url)[-1]
     size = draft.model.weights.size
     draft.fetch.append(FetchSpec(url=archive.url, directory=draft.settings.packages_dir, name=name))
     draft.step(

@@ -50,6 +50,20 @@ SAID = {
     "sophon-broken-model": "[BMODEL][ModelCtx:520] FATAL: File[./q/qwen2_w4bf16.bmodel] is broken ...",
     "sophon-sail-old": "AttributeError: module 'sophon.sail' has no attribute 'EngineLLM'. Did you mean: 'Engine'?",
     "sophon-other-chip": "runtime arch[BM1684X] is not the same with bmodel arch[BM1684]",
+    "fetch-no-account": "me@sophgo.com:/LLM/x.zip cannot be fetched: no server is known that has the account me",
+    "fetch-missing": (
+        "open@sophgo.com:/LLM/x.zip could not be fetched from any server: 10.0.0.1:32022 has no such file; "
+        "10.0.0.2:32022 has no such file"
+    ),
+    "fetch-no-server": (
+        "open@sophgo.com:/LLM/x.zip could not be fetched from any server: 10.0.0.1:32022 has no such file; "
+        "10.0.0.2:32022: Connection refused"
+    ),
+    "fetch-not-as-recorded": "/srv/p/x.zip is not what it should be: its sha256 is 12, on record is 34",
+    "fetch-no-room": "no room on the control node for /srv/p: No space left on device",
+    "fetch-no-list": (
+        "the vendor's list of servers is not there: the package dfss is not installed on the control node"
+    ),
     "dfss-no-server": "16:27:54 ERROR main.cpp:884: No available server found",
     "host-key": "Failed to connect to the host via ssh: Host key verification failed.",
     "ssh-auth": "root@10.0.0.1: Permission denied (publickey,password).",
