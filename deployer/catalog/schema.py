@@ -474,6 +474,7 @@ class Model(Entry):
     title: str
     aliases: tuple[str, ...] = ()
     parameters: int = Field(ge=1)
+    licence: str = Field(default="", description="what an operator has to agree to before it is fetched")
     random_weights: bool = False
     shape: Shape | None = None
     weights: Weights

@@ -33,6 +33,7 @@ class Settings(BaseModel):
     compiled_dir: HostPath = ""
     build: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{0,32}$")] = ""
     runtime: Name | Literal[""] = ""
+    accept_licence: bool = False
     chips: int = Field(default=0, ge=0, le=1024)
     python: HostPath = ""
     listen: Address = ""

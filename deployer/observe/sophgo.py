@@ -57,7 +57,11 @@ def read(
     version, date = _release(proc.get("driver_version", ""))
     driver = DriverState(driver=version, released=date, method=_method(raw))
     if raw["paths"].get(SOC, {}).get("exists"):
-        return cards.model_copy(update={"state": "ok", "mode": "soc", "problem": ""}), driver
+        # It has one chip, and nothing to choose.
+        chip = Chip(id=0, card=0, chip=0, device=SOC, health="OK")
+        return cards.model_copy(
+            update={"state": "ok", "mode": "soc", "problem": "", "cards": 1, "chips": (chip,)}
+        ), driver
     device = accelerator.devices.chip if accelerator.devices else ""
     chips = tuple(_chips(proc, screen, device))
     nodes = len(raw.get("globs", {}).get(NODES, ()))

@@ -15,6 +15,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# Neutral values, by all the names that bindings have for them.
+DEFAULTS = {"generation_mode": "greedy", "top_k": 50, "penalty": 1.0, "repeat_penalty": 1.0, "repeat_last_n": 32}
+
 
 class Engine:
     """A loaded model: tokens in, tokens out, one sequence at a time."""
@@ -36,7 +39,7 @@ class Engine:
         self.sampling = sampling
         self.samples = bool(sampling) and hasattr(self.model, "generation_mode")
         # A binding that samples has no values of its own for these.
-        for name, value in (("generation_mode", "greedy"), ("top_k", 50), ("penalty", 1.0), ("repeat_penalty", 1.0)):
+        for name, value in DEFAULTS.items():
             if hasattr(self.model, name):
                 setattr(self.model, name, value)
         if hasattr(self.model, "NUM_LAYERS"):

@@ -131,6 +131,14 @@ def _choose(draft: Draft, archive: Archive, kind: str, is_there: bool) -> Packag
 
 def _fetch(draft: Draft, archive: Archive) -> None:
     """What the vendor hands out publicly is fetched once, onto the control node, and kept there for all hosts."""
+    if draft.model.licence and not draft.settings.accept_licence:
+        draft.refuse(
+            "licence",
+            f"{draft.model.title} is not there, and fetching it needs your consent: {draft.model.licence}",
+            "your consent, or the file",
+            "set deployer_accept_licence=true once you have agreed, or put the file into deployer_packages_dir",
+        )
+        return
     name = re.split("[:/]", archive.url)[-1]
     size = draft.model.weights.size
     draft.fetch.append(FetchSpec(url=archive.url, directory=draft.settings.packages_dir, name=name))

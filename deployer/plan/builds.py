@@ -50,6 +50,13 @@ def plan(draft: Draft, places: Places) -> BuiltModel | None:
         _refuse_unknown(draft)
         build = draft.placement.builds[0]
     _fits(draft, build)
+    if not (build.file or draft.settings.weights_dir):
+        draft.refuse(
+            "weights",
+            f"no directory in the inventory, and build {build.name} names no file",
+            f"the directory of {draft.model.name} as {build.name}, with its tokenizer",
+            "copy it to the host and set deployer_weights_dir, or give the build a `file` in the catalog",
+        )
     state = draft.observation.model_files
     directory = draft.settings.weights_dir or places.path(MODEL)
     if places.is_new(MODEL) or state is None:
@@ -143,12 +150,17 @@ def _tokenizer(draft: Draft, build: Build, state: ModelFiles, places: Places, na
         chosen = next(iter(directories))
     if chosen is not None:
         return f"{state.path}/{chosen}".rstrip("/")
-    if build.config and draft.runtime.compile and draft.runtime.compile.tokenizers:
-        return f"{places.path(draft.runtime.compile.archive)}/{build.config}"
+    compile_ = draft.runtime.compile
+    found = f"no tokenizer in {state.path}"
+    if build.config and compile_ and compile_.tokenizers:
+        there = draft.observation.unpacked.get(compile_.archive)
+        if there is None or places.is_new(compile_.archive) or build.config in there.files:
+            return f"{places.path(compile_.archive)}/{build.config}"
+        found += f", and no {build.config} in {there.path}"
     if draft.runtime.wants_tokenizer:
         draft.refuse(
             "tokenizer",
-            f"no tokenizer in {state.path}",
+            found,
             f"the tokenizer of {draft.model.name} in a directory beside {posixpath.basename(name)}",
             "copy the directory that belongs to it there (tokenizer/ or config/): model and tokenizer are a pair",
         )

@@ -53,7 +53,7 @@ def specify(
         volumes=(
             *driver_volumes(draft, draft.have.get(allotment.replica)),
             *own.volumes,
-            *(f"{each}:{each}:ro" for each in (weights, *own.paths) if not _is_below(each, own.volumes)),
+            *(f"{each}:{each}:ro" for each in dict.fromkeys((weights, *own.paths)) if not _is_below(each, own.volumes)),
             f"{config}:{config}:ro",
         ),
         privileged=draft.privileged,

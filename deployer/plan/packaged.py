@@ -124,7 +124,8 @@ def _in_order(driver: Driver, method: str, packages: list[Package]) -> list[Pack
 
 def _for_several(draft: Draft, driver: Driver, have: DriverState, cards: AcceleratorState) -> None:
     """A model on several chips wants a driver of a certain date, not of a version."""
-    parallel = draft.settings.tensor_parallel or draft.placement.tensor_parallel[0]
+    asked = draft.settings.tensor_parallel or draft.placement.tensor_parallel[0]
+    parallel = draft.build.chips if draft.build else asked
     installs = draft.has_step(driver.role)
     if parallel < 2 or not driver.several_from or installs or cards.state != "ok" or cards.mode == "soc":
         return

@@ -20,7 +20,9 @@ ANYWHERE = ("0.0.0.0", "::")  # noqa: S104
 def pair(catalog: Catalog, model: Model, settings: Settings, observation: Observation) -> Iterator[Refusal]:
     """Whether model, accelerator and host go together at all."""
     accelerator = catalog.accelerators[observation.accelerator]
-    if accelerator.pci and accelerator.name not in observation.detected:
+    # A system on a chip has no function of it on its bus: its driver's node shows it.
+    soc = observation.cards is not None and observation.cards.mode == "soc"
+    if accelerator.pci and accelerator.name not in observation.detected and not soc:
         asserted = ", as the inventory says" if settings.accelerator else f", which {model.name} runs on"
         yield Refusal(
             check="accelerator",

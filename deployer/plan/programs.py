@@ -22,6 +22,8 @@ def plan(draft: Draft, image: ImageSpec, places: Places, built: BuiltModel | Non
     if compile_ is None:
         return None
     values = _values(draft, compile_, places, built)
+    if built and "{demo}" in compile_.directory:
+        _require(draft, compile_.archive, built.build.demo, places)
     stamp = program_stamp(places.home, draft.runtime, built.build if built else None)
     script = _script(compile_, values, places)
     wheels = bool(compile_.wheels) and compile_.wheels in places.paths
@@ -51,6 +53,19 @@ def plan(draft: Draft, image: ImageSpec, places: Places, built: BuiltModel | Non
         packages=values["packages"],
         stamp=stamp,
         identity=identity,
+    )
+
+
+def _require(draft: Draft, archive: str, directory: str, places: Places) -> None:
+    """The model's program has to be in the source: they come and go there."""
+    there = draft.observation.unpacked.get(archive)
+    if there is None or places.is_new(archive) or directory in there.files:
+        return
+    draft.refuse(
+        "source",
+        f"no {directory} in {there.path}",
+        f"a source of {draft.runtime.title} that has it, for {draft.model.name}",
+        f"bring an older or newer one than {there.archive}, or choose another build or deployer_runtime",
     )
 
 

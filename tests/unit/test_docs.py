@@ -13,9 +13,11 @@ import click
 import pytest
 import yaml
 
+from deployer import catalog
 from deployer.catalog import schema
 from deployer.cli.main import VERBS, cli
-from deployer.errors import ExitStatus
+from deployer.errors import CatalogError, ExitStatus
+from deployer.lab import site
 from deployer.observe import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +116,9 @@ def fields(entry: Any) -> list[str]:
         schema.Model,
         schema.Weights,
         schema.WeightsSource,
+        schema.Shape,
         schema.Placement,
+        schema.Build,
         schema.Accelerator,
         schema.PciFunction,
         schema.RefusedModel,
@@ -127,6 +131,8 @@ def fields(entry: Any) -> list[str]:
         schema.Conda,
         schema.Install,
         schema.CompiledNames,
+        schema.Compile,
+        schema.Terminal,
         schema.Job,
         schema.Failure,
     ],
@@ -136,6 +142,53 @@ def test_every_field_of_the_catalog_is_described(entry: Any) -> None:
     text = read("docs/catalog.md")
     missing = [name for name in fields(entry) if f"`{name}`" not in text]
     assert missing == []
+
+
+def own_build() -> str:
+    """The overlay of docs/catalog.md that adds an operator's own build."""
+    section = read("docs/catalog.md").partition("\n## A build of your own\n")[2].partition("\n## ")[0]
+    return str(re.findall(r"^```yaml\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[-1])
+
+
+def load_with(text: str, place: Path) -> catalog.Catalog:
+    (place / "models").mkdir()
+    (place / "models" / "x.yml").write_text(text, encoding="utf-8")
+    return catalog.load([place])
+
+
+def test_own_build_of_the_page_is_the_first_and_keeps_the_vendor_s(tmp_path: Path) -> None:
+    built_in = catalog.load().models["qwen2.5-14b"].accelerators["bm1684x"]
+    placement = load_with(own_build(), tmp_path).models["qwen2.5-14b"].accelerators["bm1684x"]
+    assert [each.name for each in placement.builds] == ["4dev-4096", "2dev-8192"]
+    assert (placement.tensor_parallel, placement.max_model_len, placement.runtime) == ((4, 2), 4096, "llm-tpu")
+    assert placement.builds[1].url == built_in.builds[0].url
+    assert re.match(placement.builds[0].file, "qwen2.5-14b_int4_seq4096_4dev.bmodel")
+
+
+@pytest.mark.parametrize("chips", [0, 3, 5])
+def test_own_build_for_an_odd_number_of_chips_is_told(chips: int, tmp_path: Path) -> None:
+    """S0-F05."""
+    text = own_build().replace("chips: 4\n", f"chips: {chips}\n")
+    with pytest.raises(CatalogError, match=r"x\.yml:\d+: accelerators\.bm1684x\.builds\[0\]\.chips: "):
+        load_with(text, tmp_path)
+
+
+def test_builds_of_bm1684x_are_those_of_the_catalog() -> None:
+    """In their order, as the first is taken; with a mark where the vendor hands none out."""
+    wanted = {
+        model.name: [(each.name, "" if each.url else "†") for each in model.accelerators["bm1684x"].builds]
+        for model in catalog.load().models.values()
+        if "bm1684x" in model.accelerators
+    }
+    rows = re.findall(r"^\| `([\w.-]+)` \| ((?:`\d+dev-[\w-]+`†? ?)+)\|$", read("docs/sophon.md"), re.MULTILINE)
+    assert {name: re.findall(r"`([\w-]+)`(†?)", builds) for name, builds in rows} == wanted
+
+
+def test_example_inventories_are_those_of_the_lab_too() -> None:
+    for path in sorted(ROOT.glob("inventories/*/cluster.ini")):
+        kinds = {each.accelerator for each in site.read(str(path)).hosts.values()}
+        assert kinds, path
+        assert kinds <= set(catalog.load().accelerators) - {"cpu"}, path
 
 
 def commands(text: str) -> list[str]:
@@ -150,7 +203,17 @@ def test_translation_has_the_same_commands() -> None:
 
 
 # How many requirements, failures and inconsistencies each guide's specification has.
-IDS = {"seed-001": {"R": 56, "X": 50}, "seed-003": {"R": 36, "F": 3, "X": 21}}
+IDS = {
+    "seed-000": {"R": 41, "F": 11, "X": 19},
+    "seed-001": {"R": 56, "X": 50},
+    "seed-002": {"R": 54, "F": 1, "X": 18},
+    "seed-003": {"R": 36, "F": 3, "X": 21},
+    "seed-004": {"R": 40, "X": 24},
+}
+
+
+def test_every_guide_has_its_page() -> None:
+    assert {page.stem for page in (ROOT / "docs" / "traceability").glob("*.md")} == set(IDS)
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "traceability").glob("*.md")), ids=lambda each: each.stem)
