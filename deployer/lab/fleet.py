@@ -234,7 +234,8 @@ class Lab:
         if kind == "bm1684x":
             # What makes RPMs is on this one only.
             host = images.host_image(self.client, "openeuler", self.say)
-            return packages.make_sophon(self.client, host, state_dir() / "lab" / "packages", self.say)
+            tools = images.sophon_image(self.client, self.say)
+            return packages.make_sophon(self.client, host, tools, state_dir() / "lab" / "packages", self.say)
         serving = images.serving_image(self.client, architecture, self.say)
         return packages.make(self.client, host, serving, architecture, state_dir() / "lab" / "packages", self.say)
 

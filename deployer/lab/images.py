@@ -27,6 +27,7 @@ SERVING = {
     "0.1.0-x86_64-300I-Duo-mindspore2.7-openeuler24.03-lts-sp2",
 }
 TX8 = "hub.tsingmicro.com/tx8/v4.3.7.p3:kuiper-rex1032-release"
+SOPHON = "sophgo/tpuc_dev:latest"
 APT = ("sources.list", "sources.list.d", "apt.conf.d", "keyrings", "trusted.gpg.d")
 
 Say = Callable[[str], None]
@@ -41,7 +42,7 @@ class LabError(DeployerError):
 def host_image(client: Any, flavour: str, say: Say) -> str:
     """The image of a host, made where it is missing or its files have changed."""
     parts = ["Dockerfile", "host", "os", "ascend", "tx8", "sophon"]
-    tag = f"deployer-lab-{flavour}:{_digest(parts)}"
+    tag = f"deployer-lab-{flavour}:{digest(parts)}"
     if not _exists(client, tag):
         base = base_image(client, say)
         say(f"making the image of a host ({flavour}), about a minute")
@@ -61,8 +62,13 @@ def tx8_image(client: Any, say: Say) -> str:
     return _serving(client, "tx8/image", TX8, say)
 
 
+def sophon_image(client: Any, say: Say) -> str:
+    """The emulated image that Sophgo's sources are compiled and run in, under the vendor's name."""
+    return _serving(client, "sophon-image", SOPHON, say)
+
+
 def _serving(client: Any, part: str, name: str, say: Say) -> str:
-    tag = f"deployer-lab-serving:{_digest([part])}"
+    tag = f"deployer-lab-serving:{digest([part])}"
     if not _exists(client, tag):
         base = base_image(client, say)
         say("making the serving image")
@@ -176,13 +182,14 @@ def _exists(client: Any, name: str) -> bool:
     return True
 
 
-def _digest(parts: list[str]) -> str:
-    digest = hashlib.sha256()
+def digest(parts: list[str]) -> str:
+    """What an image or a package is made of, as a short name: the paths and the bytes of the lab's own files."""
+    made_of = hashlib.sha256()
     for part in parts:
         for path in _files(FILES / part):
-            digest.update(str(path.relative_to(FILES)).encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+            made_of.update(str(path.relative_to(FILES)).encode())
+            made_of.update(path.read_bytes())
+    return made_of.hexdigest()[:12]
 
 
 def _files(path: Path) -> Iterator[Path]:

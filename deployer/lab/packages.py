@@ -8,13 +8,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from deployer.lab.images import Say
+from deployer.lab.images import FILES, Say, digest
 
 # The versions of the vendor's guide (driver 24.1.rc3 with firmware 7.5.0.1.129), and a later pair to upgrade to.
 CHIP, PCI_DEVICE = "310p", "d500"
 PAIRS = (("24.1.rc3", "7.5.0.1.129"), ("25.2.0", "7.7.0.6.236"))
 IMAGE_ARCHIVE = "intelligence_boom-0.1.0-{architecture}-300I-Duo.tar"
 SUMS = "SHA256SUMS"
+SOPHON_IMAGE_ARCHIVE = "tpuc_dev_latest.tar"
+SOPHON_SOURCES = "sophon-sources"
 # Version, release date, and what bm-smi prints after the version. The first cannot run a model on several chips.
 SOPHON = (("0.5.1", "20240408-112233", ""), ("0.5.1", "20241227-105344", "LTS SP4"))
 
@@ -71,13 +73,18 @@ def make_tx8(client: Any, host_image: str, serving_image: str, weights: Path, di
     return directory
 
 
-def make_sophon(client: Any, host_image: str, directory: Path, say: Say) -> Path:
-    """libsophon's packages: two drivers of one version number, told apart by their date; returns the newer one's."""
+def make_sophon(client: Any, host_image: str, tool_image: str, directory: Path, say: Say) -> Path:
+    """libsophon's packages: two drivers of one version number, told apart by their date; returns the newer one's.
+
+    Beside each of them lies what is the same for all: the image's archive, the vendor's sources, wheels and models.
+    """
+    brought, brought_of = _sophon_sources(client, host_image, tool_image, directory, say)
     for version, date, lts in SOPHON:
         place = directory / f"sophon-{version}{'-LTS' if lts else ''}"
         stamp = directory / f"{place.name}.made-of"
-        if stamp.is_file() and stamp.read_text() == host_image:
+        if stamp.is_file() and stamp.read_text() == brought_of:
             continue
+        stamp.unlink(missing_ok=True)
         say(f"making libsophon's packages ({place.name.removeprefix('sophon-')})")
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
@@ -85,9 +92,35 @@ def make_sophon(client: Any, host_image: str, directory: Path, say: Say) -> Path
             host_image, ["/usr/local/lib/lab/sophon/make-packages", "/out", version, date, lts], entrypoint="",
             remove=True, volumes={str(place): {"bind": "/out", "mode": "rw"}}, network_mode="none",
         )  # fmt: skip
+        for path in brought.iterdir():
+            os.link(path, place / path.name)
         _write_sums(place)
-        stamp.write_text(host_image)
+        stamp.write_text(brought_of)
     return place
+
+
+def _sophon_sources(client: Any, host_image: str, tool_image: str, directory: Path, say: Say) -> tuple[Path, str]:
+    """Image, sources, wheels and models of Sophgo's hosts, made once, and what they were made of."""
+    place, stamp = directory / SOPHON_SOURCES, directory / f"{SOPHON_SOURCES}.made-of"
+    made_of = f"{host_image} {client.images.get(tool_image).id} {digest([SOPHON_SOURCES])}\n"
+    if stamp.is_file() and stamp.read_text() == made_of:
+        return place, made_of
+    stamp.unlink(missing_ok=True)
+    say("making Sophgo's sources and models, and the image's archive")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    client.containers.run(
+        host_image, ["/usr/bin/python3", "/sources/make-sources", "/out"], entrypoint="", remove=True,
+        network_mode="none",
+        volumes={
+            str(FILES / SOPHON_SOURCES): {"bind": "/sources", "mode": "ro"}, str(place): {"bind": "/out", "mode": "rw"}
+        },
+    )  # fmt: skip
+    with (place / SOPHON_IMAGE_ARCHIVE).open("wb") as stream:
+        for chunk in client.images.get(tool_image).save(named=tool_image):
+            stream.write(chunk)
+    stamp.write_text(made_of)
+    return place, made_of
 
 
 def lend(source: Path, target: Path) -> None:

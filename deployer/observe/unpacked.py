@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deployer.catalog import Accelerator, Archive, Catalog, Model, Placement
+from deployer.catalog import Accelerator, Archive, Catalog, Model, Placement, Runtime
 from deployer.observe.observation import ArchivedImage, CompiledState, Unpacked
 from deployer.observe.settings import Settings
 
@@ -29,25 +29,26 @@ def stamp(home: str, name: str) -> str:
 
 
 def archives(
-    catalog: Catalog, settings: Settings, accelerator: Accelerator, *, every_build: bool = False
+    catalog: Catalog, settings: Settings, accelerator: Accelerator, *, every: bool = False
 ) -> dict[str, Archive]:
     """Name of the stamp → archive, of all that the deployment asked for takes from the vendor.
 
     An engine's are shared by its models, a model's are its own. Without a model, what the accelerator's engines have.
-    `every_build` of the model may be on the host; one of them is asked for.
+    With `every`, also other engines and other builds of the model: they may be on the host too.
     """
     found: dict[str, Archive] = {}
+    if every:
+        for runtime in _engines(catalog, accelerator):
+            found |= {each.name: each for each in runtime.archives}
     for model, placement in _placements(catalog, settings, accelerator):
         runtime = catalog.runtimes[placement.engine(settings.runtime)]
         found |= {each.name: each for each in runtime.archives}
         if settings.model:
-            found |= of_model(model, placement, settings, every_build=every_build)
+            found |= of_model(model, placement, settings, every=every)
     return found
 
 
-def of_model(
-    model: Model, placement: Placement, settings: Settings, *, every_build: bool = False
-) -> dict[str, Archive]:
+def of_model(model: Model, placement: Placement, settings: Settings, *, every: bool = False) -> dict[str, Archive]:
     """Name of the stamp → archive of one model; none for what the inventory says is on the host already."""
     found: dict[str, Archive] = {}
     if placement.compiled and placement.compiled.archive and not settings.compiled_dir:
@@ -56,7 +57,7 @@ def of_model(
         found[f"{model.name}.{WEIGHTS}"] = placement.weights_archive
     asked = placement.build(settings.build, settings.tensor_parallel)
     for build in placement.builds:
-        if not build.file or settings.weights_dir or (build is not asked and not every_build):
+        if not build.file or settings.weights_dir or (build is not asked and not every):
             continue
         # Builds of one model are there beside each other.
         found[f"{model.name}-{build.name}.{MODEL}"] = Archive(
@@ -68,7 +69,7 @@ def of_model(
 
 def ask(request: dict[str, Any], catalog: Catalog, settings: Settings, accelerator: Accelerator) -> None:
     """Add to the probe's request where the archives went and what is in them."""
-    found = archives(catalog, settings, accelerator, every_build=True)
+    found = archives(catalog, settings, accelerator, every=True)
     if not found:
         return
     home = "{" + accelerator.name + ".home}"
@@ -97,7 +98,7 @@ def read(
     """What is unpacked, the compiled model, and the version that was installed into the environments."""
     found: dict[str, Unpacked] = {}
     home = "{" + accelerator.name + ".home}"
-    for name, archive in archives(catalog, settings, accelerator, every_build=True).items():
+    for name, archive in archives(catalog, settings, accelerator, every=True).items():
         place = _place(accelerator, name)
         known = _json(raw, stamp(home, name))
         path = raw["places"].get(place[1:-1])
@@ -148,6 +149,13 @@ def _placements(catalog: Catalog, settings: Settings, accelerator: Accelerator) 
     for model in models:
         if accelerator.name in model.accelerators:
             yield model, model.accelerators[accelerator.name]
+
+
+def _engines(catalog: Catalog, accelerator: Accelerator) -> Iterator[Runtime]:
+    """All that any model runs with on the accelerator."""
+    placements = (model.accelerators.get(accelerator.name) for model in catalog.models.values())
+    names = dict.fromkeys(name for each in placements if each for name in (each.runtime, *each.runtimes))
+    return (catalog.runtimes[name] for name in names)
 
 
 def _place(accelerator: Accelerator, name: str) -> str:

@@ -122,7 +122,7 @@ def _purge(
         yield weights
         yield weights + ".part"
     placement = model.accelerators.get(observation.accelerator)
-    ours = of_model(model, placement, settings, every_build=True) if placement else {}
+    ours = of_model(model, placement, settings, every=True) if placement else {}
     yield from _unpacked(catalog, observation, model, frozenset(ours), others)
     if placement and catalog.runtimes[placement.engine(settings.runtime)].kind == "venv":
         runtime = catalog.runtimes[placement.engine(settings.runtime)]

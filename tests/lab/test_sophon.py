@@ -1,22 +1,26 @@
-"""BM1684X on the lab: its driver by deb, rpm and tar.gz, from a bare host to our own server on two chips of a card.
+"""BM1684X on the lab: from bare hosts with 3 and with 8 chips to verified endpoints, terminals and pages.
 
-There are no models for it in the catalog yet: an overlay has one, whose engine is the stand-in of LLM-TPU's binding.
+Engines are the lab's stand-ins with the calls and options of the vendor's; the server in front of LLM-TPU's is ours.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import platform
-import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deployer.lab import docker_engine, images
-from tests.box import ROOT, steps
+from tests.box import Result, steps
 from tests.lab.labbox import LabBox, problem, refusals, statuses
+from tests.unit.depot import Depot, config, entry
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
 INVENTORY = """\
@@ -24,148 +28,287 @@ INVENTORY = """\
 deb ansible_host=192.0.2.31 lab_os=debian
 rpm ansible_host=192.0.2.32 lab_board=sc7-224t
 tar ansible_host=192.0.2.33 lab_os=debian
+r3 ansible_host=192.0.2.34 lab_os=debian
+r8 ansible_host=192.0.2.35 lab_board=sc7-224t
+n3 ansible_host=192.0.2.36
+n8 ansible_host=192.0.2.37 lab_board=sc7-224t
+l3 ansible_host=192.0.2.38 lab_os=debian
+l8 ansible_host=192.0.2.39 lab_board=sc7-224t
 [sophon:vars]
 accelerator=bm1684x
-deployer_weights_dir=/srv/model
 """
-OVERLAY = {
-    "accelerators/bm1684x.yml": "name: bm1684x\nhas_roles: true\n",
-    "runtimes/own.yml": """\
-name: own
-title: Our own server
-kind: container
-version: "1"
-images: {x86_64: "lab/own:1"}
-command: [python3, -m, openai_server]
-options:
-  model: "{weights}/x.bmodel"
-  config: "{weights}"
-  binding: "{weights}"
-  devices: "{chips}"
-  served-model-name: "{model}"
-  host: "{listen}"
-  port: "{port}"
-environment: {PYTHONPATH: "{weights}"}
-start_s: 10
-""",
-    "models/two.yml": """\
-name: two-chips
-title: A model on two chips
-parameters: 1
-weights: {size: 1000000}
-accelerators:
-  bm1684x: {runtime: own, tensor_parallel: [2, 1], dtype: w4bf16, max_model_len: 2048}
-""",
-}
-MODEL_FILES = (
-    "cd /srv/model && echo '{\"seqlen\": 2048}' > x.bmodel && echo {} > config.json && echo {} > tokenizer.json && "
-    "printf '\\002\\000\\000\\000\\000\\000\\000\\000{}' > model.safetensors"
-)
+QWEN, R1, FIRST, LLAMA = "qwen2.5-14b", "deepseek-r1-distill-qwen-14b", "qwen-7b-chat", "llama2-7b"
+ZIP = "deepseek-r1-distill-qwen-14b-seq2048-2dev.zip"
 OLD, NEW = "0.5.1", "0.5.1-LTS"
-
-
-class Sophon:
-    """The lab with the overlay, a model on its hosts, and an image to run it in."""
-
-    def __init__(self, box: LabBox, place: Path) -> None:
-        self.box, self.overlay = box, place / "overlay"
-        for name, text in OVERLAY.items():
-            path = self.overlay / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        client = docker_engine.connect()
-        made = client.images.get(images.serving_image(client, platform.machine(), print))
-        made.tag("lab/own", "1")
-        archive = place / "own.tar"
-        subprocess.run([box.docker, "save", "-o", str(archive), "lab/own:1"], check=True)
-        for host in box.hosts:
-            packages = box.state / "lab" / box.name / "packages" / host
-            os.link(archive, packages / "own.tar")
-            if host == "tar":
-                for path in packages.glob("*.deb"):
-                    path.unlink()
-            box.on(host, "mkdir", "-p", "/srv/model")
-            binding = ROOT / "tests" / "unit" / "binding"
-            for source in (ROOT / "deployer" / "openai_server", binding / "chat.py", binding / "transformers.py"):
-                target = f"deployer-lab-{box.name}-{host}:/srv/model/"
-                subprocess.run([box.docker, "cp", "-q", str(source), target], check=True)
-            box.on(host, "sh", "-c", MODEL_FILES)
-
-    def up(self, *words: str) -> Any:
-        return self.box.up("--catalog", str(self.overlay), *words, model="two-chips")
-
-    def packages(self, host: str, version: str) -> str:
-        """The directory of another driver's packages, with the image's archive."""
-        place = self.box.place / f"packages-{host}-{version}"
-        place.mkdir()
-        source = self.box.state / "lab" / "packages" / f"sophon-{version}"
-        for path in [*source.iterdir(), self.box.state / "lab" / self.box.name / "packages" / host / "own.tar"]:
-            os.link(path, place / path.name)
-        return str(place)
+HOME = "/var/lib/deployer/home"
+STEPS = [
+    "archives",
+    "sophon_driver",
+    "docker_engine",
+    "image",
+    "programs",
+    "artefacts",
+    "serving_container",
+    "readiness",
+]
+CLIENTS, SECONDS = 20, 60
 
 
 @pytest.fixture(scope="module")
-def sophon(make_lab: Callable[[str, str], LabBox], tmp_path_factory: pytest.TempPathFactory) -> Sophon:
-    return Sophon(make_lab("sophon", INVENTORY), tmp_path_factory.mktemp("sophon"))
+def lab(make_lab: Callable[[str, str], LabBox]) -> LabBox:
+    box = make_lab("sophon", INVENTORY)
+    for path in packages(box, "tar").glob("*.deb"):
+        path.unlink()
+    (packages(box, "r3") / ZIP).unlink()
+    sums = packages(box, "r3") / "SHA256SUMS"
+    rest = [line for line in sums.read_text().splitlines(keepends=True) if ZIP not in line]
+    # A file of its own: the other hosts' is the same one.
+    sums.unlink()
+    sums.write_text("".join(rest))
+    return box
 
 
-def cards(sophon: Sophon, host: str) -> dict[str, Any]:
-    document = sophon.box.verb("status", "--json", "--catalog", str(sophon.overlay), "-l", host).json["hosts"][host]
+def packages(lab: LabBox, host: str) -> Path:
+    return lab.state / "lab" / lab.name / "packages" / host
+
+
+def up(lab: LabBox, model: str, *words: str, **environment: str) -> Result:
+    return lab.run(
+        "up", "--inventory", lab.inventory, "--model", model, "--yes", "--json", *words, **environment
+    )  # fmt: skip
+
+
+def ran(result: Result, host: str) -> list[str]:
+    return [each["id"] for each in result.json["hosts"][host]["ran"]]
+
+
+def cards(lab: LabBox, host: str) -> dict[str, Any]:
+    document = lab.verb("status", "--json", "-l", host).json["hosts"][host]
     found: dict[str, Any] = document["accelerator"]
     return found
 
 
-def test_driver_that_is_too_old_for_two_chips_is_refused_after_its_installation(sophon: Sophon) -> None:
-    result = sophon.up("-l", "deb", "-e", f"deployer_packages_dir={sophon.packages('deb', OLD)}")
+def deployments(lab: LabBox, host: str) -> dict[str, list[int]]:
+    document = lab.verb("status", "--json", "-l", host).json["hosts"][host]
+    assert all(each["healthy"] for each in document["deployments"]), document["deployments"]
+    return {each["deployment"]: each["chips"] for each in document["deployments"]}
+
+
+def container(lab: LabBox, host: str, deployment: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(lab.on(host, "docker", "inspect", f"deployer-{deployment}"))[0]
+    return found
+
+
+def test_driver_that_is_too_old_for_two_chips_is_refused_after_its_installation(lab: LabBox, tmp_path: Path) -> None:
+    for path in packages(lab, "deb").iterdir():
+        if NEW not in path.name:
+            os.link(path, tmp_path / path.name)
+    for path in (lab.state / "lab" / "packages" / f"sophon-{OLD}").glob("sophon-*.deb"):
+        os.link(path, tmp_path / path.name)
+    (tmp_path / "SHA256SUMS").unlink(missing_ok=True)
+    result = up(lab, QWEN, "-l", "deb", "-e", f"deployer_packages_dir={tmp_path}")
     assert result.status != 0
     assert "0.5.1 of 20240408" in result.out
-    assert cards(sophon, "deb")["state"] == "ok"
-    again = sophon.up("-l", "deb")
+    assert cards(lab, "deb")["state"] == "ok"
+    again = up(lab, QWEN, "-l", "deb")
     assert again.status == 3
     refusal = refusals(again, "deb")["driver"]
     assert "0.5.1 of 20240408" in refusal["found"]
     assert "set deployer_driver_version" in refusal["remedy"]
 
 
-def test_bare_hosts_to_verified_endpoints_in_three_ways(sophon: Sophon) -> None:
-    result = sophon.up("-e", f"deployer_driver_version={NEW}")
+def test_bare_hosts_to_verified_endpoints_in_three_ways(lab: LabBox) -> None:
+    result = up(lab, QWEN, "-l", "deb,rpm,tar", "-e", f"deployer_driver_version={NEW}")
     assert result.status == 0, result.out + result.err
     assert statuses(result) == dict.fromkeys(("deb", "rpm", "tar"), "verified")
+    assert set(STEPS) - set(ran(result, "rpm")) <= {"docker_engine"}
     for host, chips in (("deb", 3), ("rpm", 8), ("tar", 3)):
-        found = cards(sophon, host)
+        found = cards(lab, host)
         assert (found["state"], len(found["chips"])) == ("ok", chips)
-        assert "20241227" in sophon.box.on(host, "cat", "/proc/bmsophon/driver_version")
+        assert "20241227" in lab.on(host, "cat", "/proc/bmsophon/driver_version")
+        assert result.json["hosts"][host]["verdict"]["answers"] == ["/v1/completions", "/v1/chat/completions"]
+    facts = container(lab, "rpm", QWEN)["HostConfig"]
+    nodes = [each["PathOnHost"] for each in facts["Devices"]]
+    # By their numbers on the host, one by one; libraries read-only; files enough for two chips (S0-F08).
+    assert nodes == ["/dev/bm-sophon0", "/dev/bm-sophon1", "/dev/bmdev-ctl"]
+    assert (facts["Privileged"], facts["ShmSize"]) == (False, 2**30)
+    assert "/opt/sophon:/opt/sophon:ro" in facts["Binds"]
+    assert facts["Ulimits"] == [{"Name": "nofile", "Soft": 66536, "Hard": 66536}]
+    assert lab.on("rpm", "docker", "exec", f"deployer-{QWEN}", "touch", "/opt/sophon/x").find("Read-only") > 0
 
 
-def test_second_run_changes_nothing_also_after_a_reboot(sophon: Sophon) -> None:
-    result = sophon.up()
+def test_second_run_changes_nothing_also_after_a_reboot(lab: LabBox) -> None:
+    before = container(lab, "rpm", QWEN)["State"]["StartedAt"]
+    result = up(lab, QWEN, "-l", "deb,rpm,tar")
     assert [(steps(each), each["changed"]) for each in result.json["hosts"].values()] == [([], False)] * 3
-    sophon.box.lab("reboot", "deb", "rpm", "tar")
-    result = sophon.up()
+    assert container(lab, "rpm", QWEN)["State"]["StartedAt"] == before
+    lab.lab("reboot", "deb", "rpm", "tar")
+    result = up(lab, QWEN, "-l", "deb,rpm,tar")
     assert result.status == 0, result.out + result.err
     assert not any(each["changed"] for each in result.json["hosts"].values())
 
 
-def test_chip_in_fault_is_not_taken(sophon: Sophon) -> None:
-    sophon.box.fault("rpm", "chip-fault=2")
-    sophon.box.lab("reboot", "rpm")
-    result = sophon.up("-l", "rpm", "--deployment", "second")
-    sophon.box.fault("rpm", "chip-fault", on=False)
+def test_file_of_the_model_that_has_changed_is_not_trusted(lab: LabBox) -> None:
+    path = lab.on("tar", "sh", "-c", f"ls {HOME}/{QWEN}-2dev-8192.model/*.bmodel").strip()
+    lab.on("tar", "sh", "-c", f"cp -p {path} /root/kept; echo >> {path}")
+    result = up(lab, QWEN, "-l", "tar")
+    assert result.status == 5, result.out + result.err
+    found = problem(result, "tar")
+    assert found["step"] == "artefacts"
+    assert "is not as it was first seen" in found["message"]
+    lab.on("tar", "sh", "-c", f"cp -p /root/kept {path}")
+    result = up(lab, QWEN, "-l", "tar")
     assert result.status == 0, result.out + result.err
-    deployments = sophon.box.verb("status", "--json", "-l", "rpm").json["hosts"]["rpm"]["deployments"]
-    assert {each["deployment"]: each["chips"] for each in deployments} == {"second": [3, 4], "two-chips": [0, 1]}
+    assert steps(result.json["hosts"]["tar"]) == []
 
 
-def test_chip_without_a_node_is_no_success_whatever_the_package_manager_says(sophon: Sophon) -> None:
-    sophon.box.fault("deb", "chip-lost=1")
-    sophon.box.lab("reboot", "deb")
-    assert cards(sophon, "deb")["problem"] == "2 of 3 chips have a node"
-    result = sophon.up("-l", "deb")
+def test_clients_lose_no_request_but_what_the_queue_refuses(lab: LabBox) -> None:
+    """Twenty at once for a minute; each asks again as soon as it has its answer."""
+    url = f"http://{lab.hosts['rpm']['address']}:8000/v1/completions"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    body = json.dumps({"model": QWEN, "prompt": "Hello", "max_tokens": 16}).encode()
+    answers: Counter[Any] = Counter()
+    end = time.monotonic() + SECONDS
+
+    def client() -> None:
+        while time.monotonic() < end:
+            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+            try:
+                with opener.open(request, timeout=SECONDS) as answer:
+                    document = json.load(answer)
+                    found: Any = answer.status if document["usage"]["completion_tokens"] > 0 else "no tokens"
+            except urllib.error.HTTPError as error:
+                found = error.code
+            except OSError as error:
+                found = repr(error)
+            answers[found] += 1
+
+    threads = [threading.Thread(target=client) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(answers) <= {200, 429}, answers
+    assert answers[200] > CLIENTS
+    # With room for two, the others are told so at once, and nobody is lost.
+    result = up(lab, QWEN, "-l", "rpm", "-e", json.dumps({"deployer_options": {"queue": 2}}))
+    assert result.status == 0, result.out + result.err
+    answers.clear()
+    end = time.monotonic() + SECONDS / 6
+    threads = [threading.Thread(target=client) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(answers) == {200, 429}, answers
+    assert up(lab, QWEN, "-l", "rpm").status == 0
+
+
+def test_model_is_fetched_once_and_then_verified(lab: LabBox, tmp_path: Path) -> None:
+    source = (packages(lab, "r8") / ZIP).read_bytes()
+    place = tmp_path / "ext_model_information" / "LLM" / "LLM-TPU" / ZIP
+    place.parent.mkdir(parents=True)
+    place.write_bytes(source)
+    depot = Depot(tmp_path)
+    servers = {"connect_timeout": 10, "sdk": [entry(host="127.0.0.1", port=depot.server.port)]}
+    path = config(tmp_path / "dfss-config.json", servers)
+    result = up(lab, R1, "-l", "r3,r8", DEPLOYER_DFSS_CONFIG=str(path))
+    depot.close()
+    assert result.status == 0, result.out + result.err
+    assert statuses(result) == {"r3": "verified", "r8": "verified"}
+    assert ran(result, "r3")[:2] == ["fetch", "archives"]
+    assert "fetch" not in ran(result, "r8")
+    assert (packages(lab, "r3") / f"{ZIP}.sha256").is_file()
+    assert deployments(lab, "r3") == {R1: [0, 1]}
+
+
+@pytest.mark.parametrize(("model", "hosts"), [(FIRST, ("n3", "n8")), (LLAMA, ("l3", "l8"))])
+def test_bare_hosts_to_verified_on_one_chip(model: str, hosts: tuple[str, ...], lab: LabBox) -> None:
+    result = up(lab, model, "-l", ",".join(hosts))
+    assert result.status == 0, result.out + result.err
+    assert statuses(result) == dict.fromkeys(hosts, "verified")
+    assert [deployments(lab, host) for host in hosts] == [{model: [0]}] * 2
+    again = up(lab, model, "-l", ",".join(hosts))
+    assert [steps(each) for each in again.json["hosts"].values()] == [[], []]
+
+
+RUNTIMES: dict[str, tuple[str, str, tuple[str, ...], list[int], str]] = {
+    "sophon-demo": (R1, "r8", (), [2, 3], "/v1/chat/completions"),
+    "qwen-cli": (FIRST, "n8", (), [1], "terminal"),
+    "llama2-cli": (LLAMA, "l8", (), [1], "terminal"),
+    "llama2-cli on two chips": (LLAMA, "l8", ("-e", "deployer_tensor_parallel=2"), [2, 3], "terminal"),
+    "llama2-web": (LLAMA, "l3", (), [1], "/run/predict"),
+}
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_each_engine_starts_and_is_verified(name: str, lab: LabBox) -> None:
+    model, host, words, chips, answer = RUNTIMES[name]
+    runtime, deployment = name.split()[0], name.replace(" ", "-")
+    words = ("-l", host, "--deployment", deployment, "-e", f"deployer_runtime={runtime}", *words)
+    result = up(lab, model, *words)
+    assert result.status == 0, result.out + result.err
+    verdict = result.json["hosts"][host]["verdict"]
+    assert (verdict["ok"], verdict["answers"]) == (True, [answer])
+    assert verdict["completion"] or verdict["chat"]
+    assert deployments(lab, host)[deployment] == chips
+    again = up(lab, model, *words)
+    assert (again.status, steps(again.json["hosts"][host])) == (0, [])
+    assert again.json["hosts"][host]["verdict"]["ok"] is True
+
+
+def test_page_is_on_the_loopback_address_and_shared_with_nobody(lab: LabBox) -> None:
+    listening = lab.on("l3", "ss", "-ltn")
+    assert "127.0.0.1:7860" in listening
+    assert "0.0.0.0:7860" not in listening
+    assert "No such file" in lab.on("l3", "docker", "exec", "deployer-llama2-web", "ls", "/tmp/lab-shared")
+    result = up(lab, LLAMA, "-l", "l3", "--deployment", "llama2-web", "-e", "deployer_runtime=llama2-web",
+                "-e", "deployer_listen=0.0.0.0")  # fmt: skip
+    assert result.status == 0, result.out + result.err
+    assert "0.0.0.0:7860" in lab.on("l3", "ss", "-ltn")
+
+
+def test_model_that_has_gone_is_said_and_taken_again_when_it_is_back(lab: LabBox) -> None:
+    words = ("-l", "n8", "--deployment", "qwen-cli", "-e", "deployer_runtime=qwen-cli")
+    path = lab.on("n8", "sh", "-c", f"ls {HOME}/{FIRST}-*.model/*.bmodel").strip()
+    lab.on("n8", "mv", path, f"{path}.away")
+    result = up(lab, FIRST, *words)
+    assert result.status == 3
+    assert "0 of *.bmodel" in refusals(result, "n8")["model"]["found"]
+    lab.on("n8", "mv", f"{path}.away", path)
+    result = up(lab, FIRST, *words)
+    assert (result.status, steps(result.json["hosts"]["n8"])) == (0, [])
+
+
+def test_chip_in_fault_is_not_taken(lab: LabBox) -> None:
+    lab.fault("rpm", "chip-fault=2")
+    lab.lab("reboot", "rpm")
+    result = up(lab, QWEN, "-l", "rpm", "--deployment", "second")
+    lab.fault("rpm", "chip-fault", on=False)
+    assert result.status == 0, result.out + result.err
+    assert deployments(lab, "rpm") == {"second": [3, 4], QWEN: [0, 1]}
+
+
+def test_chip_without_a_node_is_no_success_whatever_the_package_manager_says(lab: LabBox) -> None:
+    lab.fault("deb", "chip-lost=1")
+    lab.lab("reboot", "deb")
+    assert cards(lab, "deb")["problem"] == "2 of 3 chips have a node"
+    result = up(lab, QWEN, "-l", "deb")
     assert result.status == 5, result.out + result.err
     found = problem(result, "deb")
     assert found["step"] == "sophon_driver"
     assert "2 of 3 chips have a node" in found["message"]
     assert "dmesg" in found["remedy"]
-    sophon.box.fault("deb", "chip-lost", on=False)
-    sophon.box.lab("reboot", "deb")
-    assert sophon.up("-l", "deb").status == 0
+    lab.fault("deb", "chip-lost", on=False)
+    lab.lab("reboot", "deb")
+    assert up(lab, QWEN, "-l", "deb").status == 0
+
+
+def test_down_leaves_nothing_of_ours(lab: LabBox) -> None:
+    for deployment in ("llama2-web", LLAMA):
+        result = lab.verb("down", "-l", "l3", "--deployment", deployment, "-m", LLAMA, "--purge", "--yes", "--json")
+        assert result.status == 0, result.out + result.err
+    assert lab.on("l3", "docker", "ps", "-aq").strip() == ""
+    left = lab.on("l3", "sh", "-c", "find /var/lib/deployer /etc/deployer -type f 2> /dev/null")
+    assert [line for line in left.splitlines() if not line.endswith("/driver.json")] == []
+    assert cards(lab, "l3")["state"] == "ok"
