@@ -266,7 +266,8 @@ class Compile(Entry):
     """Programs and Python packages that an engine has beside its image, made on the host in a container of it.
 
     `{source}` is where the source was unpacked, `{packages}` where the Python packages go, `{demo}` the directory of
-    the model's program in the source, `{single_or_multi}` whether it is for one chip.
+    the model's program in the source, `{build}` where in it this is compiled, `{single_or_multi}` whether it is for one
+    chip. What is made of another source or image is made beside it.
     """
 
     archive: Name = Field(description="the source")

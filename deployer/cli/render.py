@@ -71,7 +71,11 @@ def as_text(spec: ServingSpec) -> str:
 
 def docker_run(container: ContainerSpec) -> str:
     """The line that would make the container by hand."""
-    words = ["docker run -d -u root --net=host --ipc=host --restart=unless-stopped", f"--name={container.name}"]
+    ipc = "private" if container.shm_size else "host"
+    words = [f"docker run -d -u root --net=host --ipc={ipc} --restart=unless-stopped", f"--name={container.name}"]
+    words += [f"--shm-size={container.shm_size}"] if container.shm_size else []
+    words += [f"--ulimit={each.replace(':', '=', 1)}" for each in container.ulimits]
+    words += [f"--stop-signal={container.stop_signal}"] if container.stop_signal else []
     words += ["--privileged=true"] if container.privileged else []
     words += [f"--device={shlex.quote(device)}" for device in container.devices]
     words += [f"-v {shlex.quote(volume)}" for volume in container.volumes]

@@ -232,10 +232,10 @@ class Session:
             if local:
                 self._verify_there(local)
         for state in serving:
-            # One replica that does not answer is the host's verdict, however many others do.
-            state.verdict = next((each for each in state.verdicts if not each.ok), next(iter(state.verdicts), None))
-            if state.verdict is None:
+            if state.problem is not None:
                 continue
+            # One replica that does not answer is the host's verdict, however many others do.
+            state.verdict = next((each for each in state.verdicts if not each.ok), state.verdicts[0])
             state.status = "verified" if state.verdict.ok else "unhealthy"
             if not state.verdict.ok:
                 where = f"{state.verdict.endpoint}: " if len(state.verdicts) > 1 else ""
@@ -246,7 +246,10 @@ class Session:
         limit = self.runner.limit_to([state.host for state in states])
         status = self.runner.run(self.runner.line("verify.yml", self.variables(), limit), self._verified)
         for state in states:
-            if not state.verdicts and state.problem is None:
+            # A bad verdict is the last of its host; else there is one of each replica.
+            wanted = len(state.plan.endpoints) if state.plan else 0
+            said = len(state.verdicts) if all(each.ok for each in state.verdicts) else wanted
+            if state.problem is None and said < wanted:
                 state.status = "failed"
                 message = f"ansible-playbook ended with status {status} before this host was asked"
                 state.problem = Problem("verify", "", message, self._log_end())

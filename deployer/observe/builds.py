@@ -6,6 +6,7 @@ stand in a stamp; what has another size or time since is told.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -20,21 +21,15 @@ from deployer.observe.settings import Settings
 PROGRAMS, PACKAGES = "programs", "packages"
 
 
-def program_name(runtime: Runtime, build: Build | None) -> str:
-    """What was made for an engine: one for each program of its source, for one chip and for several."""
-    own = runtime.compile is not None and "{demo}" in runtime.compile.directory
-    parts = [runtime.name, *(build.demo.split("/") if build and own else ())]
-    return "-".join([*parts, "multi" if build and build.chips > 1 else "single"])
+def program_stamp(home: str, identity: str) -> str:
+    """Where it is noted that programs and packages were made; their identity is all that they are made of."""
+    return f"{home}/.deployer/{PROGRAMS}/{identity}.json"
 
 
-def program_stamp(home: str, runtime: Runtime, build: Build | None) -> str:
-    """Where it is noted from what they were made."""
-    return f"{home}/.deployer/{PROGRAMS}/{program_name(runtime, build)}.json"
-
-
-def files_stamp(data: str, model: Model, build: Build) -> str:
-    """Where the checksums of a model's files are noted."""
-    return f"{data}/verified/{model.name}-{build.name}.json"
+def files_stamp(data: str, model: Model, build: Build, weights_dir: str) -> str:
+    """Where the checksums of a model's files are noted; those of a directory of the operator's by its name."""
+    own = f"-{hashlib.sha256(weights_dir.encode()).hexdigest()[:12]}" if weights_dir else ""
+    return f"{data}/verified/{model.name}-{build.name}{own}.json"
 
 
 def ask(request: dict[str, Any], settings: Settings, accelerator: Accelerator, model: Model, runtime: Runtime) -> None:
@@ -43,21 +38,24 @@ def ask(request: dict[str, Any], settings: Settings, accelerator: Accelerator, m
     build = placement.build(settings.build, settings.tensor_parallel)
     data, home = "{" + f"{accelerator.name}.data" + "}", "{" + f"{accelerator.name}.home" + "}"
     if build:
-        request.setdefault("trees", []).append(_place(settings, accelerator, model, build))
-        request["files"].append(files_stamp(data, model, build))
+        place = _place(settings, accelerator, model, build)
+        if settings.weights_dir:
+            request["places"][place[1:-1]] = settings.weights_dir
+        request.setdefault("trees", []).append(place)
+        request["files"].append(files_stamp(data, model, build, settings.weights_dir))
     if runtime.compile:
-        request["files"].append(program_stamp(home, runtime, build))
-        if runtime.compile.product:
-            request.setdefault("globs", []).append(product(accelerator, runtime, build))
+        globs = request.setdefault("globs", [])
+        globs.append(program_stamp(home, "*"))
+        globs += [product(accelerator, runtime, build)] if runtime.compile.product else []
 
 
 def read(
     raw: Mapping[str, Any], catalog: Catalog, settings: Settings, accelerator: Accelerator
-) -> tuple[ModelFiles | None, dict[str, str]]:
-    """The model's files, and what was compiled: path of the stamp → what it was compiled from."""
+) -> tuple[ModelFiles | None, tuple[str, ...]]:
+    """The model's files, and the paths of what was made: stamps, and the compiled programs themselves."""
     model = catalog.model(settings.model) if settings.model else None
     if model is None or accelerator.name not in model.accelerators:
-        return None, {}
+        return None, ()
     placement = model.accelerators[accelerator.name]
     build = placement.build(settings.build, settings.tensor_parallel)
     runtime = catalog.runtimes[placement.engine(settings.runtime)]
@@ -68,7 +66,7 @@ def product(accelerator: Accelerator, runtime: Runtime, build: Build | None) -> 
     """The pattern of the compiled program, as the probe fills it."""
     assert runtime.compile is not None
     path = f"{runtime.compile.directory}/{runtime.compile.product}"
-    for name, value in words(build).items():
+    for name, value in {**words(build), "build": "build-*"}.items():
         path = path.replace("{" + name + "}", value)
     return "{" + f"{accelerator.name}.at.{runtime.compile.archive}" + "}" + f"/{path}"
 
@@ -81,7 +79,7 @@ def words(build: Build | None) -> dict[str, str]:
 
 def _place(settings: Settings, accelerator: Accelerator, model: Model, build: Build) -> str:
     if settings.weights_dir:
-        return settings.weights_dir
+        return "{" + f"{accelerator.name}.model" + "}"
     return "{" + f"{accelerator.name}.at.{model.name}-{build.name}.{unpacked.MODEL}" + "}"
 
 
@@ -94,16 +92,37 @@ def _files(
     found = raw.get("trees", {}).get(place)
     if found is None:
         return None
-    path = settings.weights_dir or str(raw["places"].get(place[1:-1]))
-    recorded = _json(raw, files_stamp("{" + f"{accelerator.name}.data" + "}", model, build))
-    # A record of another directory says nothing of this one.
-    known = recorded.get("files") if recorded.get("directory") == path else {}
+    path = str(raw["places"].get(place[1:-1]))
+    data = "{" + f"{accelerator.name}.data" + "}"
+    recorded = _json(raw, files_stamp(data, model, build, settings.weights_dir))
+    origin = "" if settings.weights_dir else _origin(raw, accelerator, model, build)
+    # A record of another directory, or of what another archive has held, says nothing of this one.
+    same = recorded.get("directory") == path and recorded.get("origin", "") == origin
+    known = recorded.get("files") if same else {}
     known = known if isinstance(known, dict) else {}
     return ModelFiles(
         path=path,
         exists=bool(found.get("exists")),
-        files={name: _file(facts, known.get(name)) for name, facts in found.get("files", {}).items()},
+        too_many=bool(found.get("cut")),
+        origin=origin,
+        files={name: _file(facts, known.get(name)) for name, facts in found.get("files", {}).items() if _is_text(name)},
     )
+
+
+def _origin(raw: Mapping[str, Any], accelerator: Accelerator, model: Model, build: Build) -> str:
+    """What identifies the archive that was unpacked."""
+    home = "{" + f"{accelerator.name}.home" + "}"
+    known = _json(raw, unpacked.stamp(home, f"{model.name}-{build.name}.{unpacked.MODEL}"))
+    return str(known.get("fingerprint") or "")
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name can be said at all; no file of a model has another."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _file(facts: list[int], known: Any) -> ModelFile:
@@ -116,16 +135,12 @@ def _file(facts: list[int], known: Any) -> ModelFile:
 
 def _programs(
     raw: Mapping[str, Any], accelerator: Accelerator, runtime: Runtime, build: Build | None
-) -> dict[str, str]:
+) -> tuple[str, ...]:
     if runtime.compile is None:
-        return {}
-    place = "{" + f"{accelerator.name}.home" + "}"
-    stamp = program_stamp(place, runtime, build)
-    known = _json(raw, stamp)
-    there = not runtime.compile.product or raw.get("globs", {}).get(product(accelerator, runtime, build))
-    if not known or not there:
-        return {}
-    return {program_stamp(str(raw["places"].get(place[1:-1])), runtime, build): str(known.get("identity") or "")}
+        return ()
+    patterns = [program_stamp("{" + f"{accelerator.name}.home" + "}", "*")]
+    patterns += [product(accelerator, runtime, build)] if runtime.compile.product else []
+    return tuple(path for pattern in patterns for path in raw.get("globs", {}).get(pattern, ()))
 
 
 def _json(raw: Mapping[str, Any], path: str) -> dict[str, Any]:

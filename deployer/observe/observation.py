@@ -97,10 +97,15 @@ class ModelFile(Facts):
 
 
 class ModelFiles(Facts):
-    """The directory of a model that was compiled into one file, with its tokenizer; paths are below `path`."""
+    """The directory of a model that was compiled into one file, with its tokenizer; paths are below `path`.
+
+    `origin` identifies the archive that it was unpacked from.
+    """
 
     path: str
     exists: bool
+    too_many: bool = False
+    origin: str = ""
     files: dict[str, ModelFile] = {}
 
 
@@ -336,7 +341,7 @@ class Observation(Facts):
     compiled: CompiledState | None = None
     engine_version: str = ""
     model_files: ModelFiles | None = None
-    programs: dict[str, str] = {}
+    programs: tuple[str, ...] = ()
 
     @property
     def containers(self) -> tuple[Container, ...]:

@@ -30,6 +30,7 @@ END = " deployer-observation>>>"
 TEXT_LIMIT = 262144
 HEADER_LIMIT = 100 * 1024 * 1024
 LISTING_LIMIT = 5000
+TREE_LEVELS = 3
 COMMAND_TIMEOUT_S = 20.0
 HTTP_TIMEOUT_S = 5.0
 DOCKER_TIMEOUT_S = 10.0
@@ -161,16 +162,26 @@ def weights(directory: str) -> Dict[str, Any]:
 
 
 def tree(directory: str) -> Dict[str, Any]:
-    """The files of a directory, three levels deep: path below it → size and time."""
-    result: Dict[str, Any] = {"exists": os.path.isdir(directory), "files": {}}
-    for level in ("*", "*/*", "*/*/*"):
-        for path in sorted(glob.glob(os.path.join(glob.escape(directory), level)))[:LISTING_LIMIT]:
-            try:
-                facts = os.stat(path)
-            except OSError:
-                continue
-            if stat.S_ISREG(facts.st_mode):
-                result["files"][os.path.relpath(path, directory)] = [facts.st_size, facts.st_mtime_ns]
+    """The files of a directory, three levels deep: path below it → size and time. It ends where that are too many."""
+    result: Dict[str, Any] = {"exists": os.path.isdir(directory), "files": {}, "cut": False}
+    looked = [(directory, 1)]
+    count = 0
+    while looked:
+        place, level = looked.pop(0)
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    count += 1
+                    if count > LISTING_LIMIT:
+                        result["cut"] = True
+                        return result
+                    facts = entry.stat()
+                    if stat.S_ISREG(facts.st_mode):
+                        result["files"][os.path.relpath(entry.path, directory)] = [facts.st_size, facts.st_mtime_ns]
+                    elif stat.S_ISDIR(facts.st_mode) and level < TREE_LEVELS and not entry.name.startswith("."):
+                        looked.append((entry.path, level + 1))
+        except OSError:
+            continue
     return result
 
 

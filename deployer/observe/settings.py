@@ -88,6 +88,7 @@ class Settings(BaseModel):
             "tp-size": "deployer_tensor_parallel",
             "card-num": "deployer_replicas",
             "case-dir": "deployer_compiled_dir",
+            **dict.fromkeys(("devices", "dev", "dev_id", "devid"), "deployer_tensor_parallel or deployer_build"),
         }
         for name in value:
             if name in own:

@@ -72,7 +72,7 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
         absents = [f"{', '.join(absent)} absent"] if absent else []
         files = [*(each.package.name for each in unpack), *(each.name for each in draft.fetch)]
         size = sum(each.package.size for each in unpack)
-        draft.needs(home, size * UNPACKED_FACTOR)
+        draft.needs(home, sum(_room(each) for each in unpack))
         draft.step(
             "archives",
             f"{', '.join([*absents, *words])} → unpack {', '.join(files)} in {home}",
@@ -84,6 +84,15 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
     else:
         draft.satisfied["archives"] = f"{', '.join(paths)} are unpacked in {home}"
     return ArchivesSpec(home=home, unpack=tuple(unpack)), Places(home, paths, frozenset(new))
+
+
+def _room(unpack: UnpackSpec) -> int:
+    """What it takes where it is unpacked: a file that stands for itself no more than it is, a model hardly more."""
+    name, size = unpack.package.name.lower(), unpack.package.size
+    if not name.endswith((".tar", ".tgz", ".zip", ".tar.gz")):
+        return size
+    is_model = unpack.name.endswith(f".{unpacked.MODEL}")
+    return size * 5 // 4 if is_model else size * UNPACKED_FACTOR
 
 
 def _unpack(draft: Draft, archive: Archive, stamp: str, package: Package, home: str) -> UnpackSpec:

@@ -58,7 +58,9 @@ def plan(draft: Draft, places: Places) -> BuiltModel | None:
             "copy it to the host and set deployer_weights_dir, or give the build a `file` in the catalog",
         )
     state = draft.observation.model_files
-    directory = draft.settings.weights_dir or places.path(MODEL)
+    directory = places.path(MODEL)
+    if draft.settings.weights_dir:
+        directory = state.path if state else draft.settings.weights_dir
     if places.is_new(MODEL) or state is None:
         # Unpacked in a moment. What its file is called is known then: names have a time in them (S0-X11, S0-X16).
         return BuiltModel(build, directory, f"{directory}/{build.model_file}", f"{directory}/tokenizer")
@@ -111,6 +113,14 @@ def _fits(draft: Draft, build: Build) -> None:
 def _the_one_file(draft: Draft, build: Build, state: ModelFiles) -> str:
     """S0-X11: exactly one file of the model, found by its pattern; its name tells for how many chips it is (S4-R32)."""
     found = sorted(each for each in state.files if fnmatch.fnmatch(posixpath.basename(each), build.model_file))
+    if state.too_many:
+        draft.refuse(
+            "model",
+            f"more files in {state.path} than a model has",
+            f"a directory with one {build.model_file} and its tokenizer alone",
+            "put the model into a directory of its own, and set deployer_weights_dir to that",
+        )
+        return found[0] if found else build.model_file
     if not state.exists or len(found) != 1:
         what = f"{len(found)} of {build.model_file} in {state.path}" + (f" ({', '.join(found[:4])})" if found else "")
         draft.refuse(
@@ -199,7 +209,8 @@ def weights(draft: Draft, built: BuiltModel, places: Places) -> WeightsSpec:
         algorithm="sha256",
         checksums=checksums,
         recorded=True,
-        stamp=files_stamp(draft.observation.places.data, draft.model, built.build),
+        origin=state.origin if state else "",
+        stamp=files_stamp(draft.observation.places.data, draft.model, built.build, draft.settings.weights_dir),
     )
 
 

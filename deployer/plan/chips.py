@@ -258,7 +258,9 @@ class _Ports:
         self.observation: Observation = draft.observation
         own = {each.container for each in draft.have.values()}
         # Another deployment's port is passed over; a stranger's program on the port asked for is refused by preflight.
-        self.taken = {each.port for each in self.observation.deployments.values() if each.container not in own}
+        others = [each for each in self.observation.deployments.values() if each.container not in own]
+        # A program in a terminal listens nowhere.
+        self.taken = {each.port for each in others if each.protocol != "terminal"}
         configs = {f"{self.observation.places.config}/{each.name}" for each in draft.have.values()}
         self.listening = {each.port for each in self.observation.listeners if (each.config or "") not in configs}
 

@@ -61,6 +61,7 @@ class WeightsSpec(Planned):
     checksums: dict[str, str] = {}
     stamp: str = ""
     recorded: bool = False
+    origin: str = ""
     config: dict[str, str] = {}
 
 
@@ -116,14 +117,17 @@ class CondaSpec(Planned):
 
 
 class ProgramsSpec(Planned):
-    """What an engine has beside its image: made by a script in a container of it, once for each `identity`."""
+    """What an engine has beside its image: made by a script in a container of it, once for each `identity`.
+
+    `unfinished` is what an interrupted run may have left of it.
+    """
 
     image: str
     script: str
     environment: dict[str, str]
     volumes: tuple[str, ...]
     network: str
-    packages: str
+    unfinished: tuple[str, ...]
     stamp: str
     identity: str
 

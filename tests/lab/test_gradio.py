@@ -36,7 +36,7 @@ options = parser.parse_args()
 def predict(text, chatbot, top_p, history):
     chatbot.append((text, ""))
     for answer in ("chip", "chip " + options.dev):
-        chatbot[-1] = (text, answer)
+        chatbot[-1] = ("<p>" + text + "</p>", "<p>" + answer + "</p>")
         yield chatbot, history
 
 with gr.Blocks() as demo:
@@ -94,10 +94,13 @@ def test_page_listens_where_it_is_told_and_answers(python: Path, tmp_path: Path)
                 time.sleep(0.2)
         addresses = {each.laddr.ip for each in psutil.Process(process.pid).net_connections() if each.status == "LISTEN"}
         assert addresses == {"127.0.0.1"}
-        answer = ask(f"{page}/run/predict", verify.form(config, "Hello"))
-        verdict = verify.judge_page(page, "m", "Hello", answer=answer, errors="")
-        assert verdict.ok, verdict.problem
-        assert verdict.completion.startswith("chip")
+        # With its answers as HTML, as the vendor's has them; a session is asked once.
+        for session in ("one", "two"):
+            answer = ask(f"{page}/run/predict", verify.form(config, "Hello", session))
+            verdict = verify.judge_page(page, "m", "Hello", answer=answer, errors="")
+            assert verdict.ok, verdict.problem
+            assert verdict.completion == "chip"
+        assert ask(f"{page}/reset", {"session_hash": "two", "fn_index": 0})
         # How its container is stopped.
         process.send_signal(signal.SIGINT)
         process.wait(30)

@@ -101,7 +101,7 @@ def test_recorded_checksum_counts_for_that_directory_and_until_the_file_changes(
     settings = wanted(tmp_path, weights_dir=str(place))
     build = CATALOG.models[MODEL].accelerators["bm1684x"].build(BUILD, 0)
     assert build is not None
-    stamp = builds.files_stamp(str(tmp_path / "data"), CATALOG.models[MODEL], build)
+    stamp = builds.files_stamp(str(tmp_path / "data"), CATALOG.models[MODEL], build, str(place))
     arguments = {"algorithm": "sha256", "checksums": {"x.bmodel": ""}, "stamp": stamp, "recorded": True}
     assert module("deployer_checksums", {**arguments, "directory": str(place)})["changed"] is True
 
@@ -114,8 +114,28 @@ def test_recorded_checksum_counts_for_that_directory_and_until_the_file_changes(
     (place / "x.bmodel").write_bytes(b"abcd")
     assert state().changed is True
     document = json.loads(Path(stamp).read_text())
-    Path(stamp).write_text(json.dumps(document | {"directory": "/elsewhere"}))
-    assert state() == ModelFile(size=4)
+    for other in ({"directory": "/elsewhere"}, {"origin": "another archive"}):
+        Path(stamp).write_text(json.dumps(document | other))
+        assert state() == ModelFile(size=4)
+
+
+def test_directory_with_more_files_than_a_model_has_is_not_read_to_its_end(tmp_path: Path) -> None:
+    place = tmp_path / "all"
+    place.mkdir()
+    for number in range(5100):
+        (place / str(number)).touch()
+    files = seen(wanted(tmp_path, weights_dir=str(place))).model_files
+    assert files is not None
+    assert files.too_many
+    assert len(files.files) <= 5000
+
+
+def test_home_in_the_inventory_is_the_account_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "models").mkdir()
+    files = seen(wanted(tmp_path, weights_dir="~/models")).model_files
+    assert files is not None
+    assert (files.path, files.exists) == (f"{tmp_path}/models", True)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"files": 3}', '{"files": {"x.bmodel": 3}}'])
@@ -125,7 +145,9 @@ def test_damaged_record_is_none(text: str, tmp_path: Path) -> None:
     (place / "x.bmodel").write_bytes(b"abc")
     (tmp_path / "data" / "verified").mkdir(parents=True)
     text = text.replace('{"files"', f'{{"directory": "{place}", "files"')
-    (tmp_path / "data" / "verified" / f"{MODEL}-{BUILD}.json").write_text(text)
+    build = CATALOG.models[MODEL].accelerators["bm1684x"].build(BUILD, 0)
+    assert build is not None
+    Path(builds.files_stamp(str(tmp_path / "data"), CATALOG.models[MODEL], build, str(place))).write_text(text)
     files = seen(wanted(tmp_path, weights_dir=str(place))).model_files
     assert files is not None
     assert files.files == {"x.bmodel": ModelFile(size=3)}

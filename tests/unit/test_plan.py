@@ -107,7 +107,8 @@ def converged(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
     else:
         over |= {"docker": {"containers": containers}}
     if spec.programs:
-        over |= {"programs": {spec.programs.stamp: spec.programs.identity}}
+        build = spec.programs.unfinished[1]
+        over |= {"programs": [spec.programs.stamp, f"{build}/chat.cpython-310-x86_64-linux-gnu.so"]}
     host: dict[str, Any] = merge(BASES[kind], over)
     return host
 

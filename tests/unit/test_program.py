@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deployer import catalog, verify
-from deployer.verify.program import PageError
+from deployer.verify import PageError
 
 ASK = ("docker", "exec", "-i", "deployer-x", "/bin/sh", "/etc/deployer/x/serve.sh", "ask")
 QWEN = (
@@ -41,7 +41,7 @@ def test_answer_is_what_stands_behind_the_word(runtime: str, output: str) -> Non
     [
         (0, "Question: \nAnswer: \nFTL:0.1 s", "", "it printed no answer"),
         (0, "", "", "it printed nothing"),
-        (137, "Device [ 0 ] loading ....", "", "still running when its time was over"),
+        (137, "Device [ 0 ] loading ....", "", "its time was over"),
         (134, QWEN, "Assertion failed", "it ended with status 134"),
         (1, "", "[bmlib_memory][error] bm_alloc_gmem failed, dev_id = 1, size = 0x180", "size = 0x180"),
     ],
@@ -64,19 +64,28 @@ PAGE: dict[str, Any] = {
 
 
 def test_form_has_the_prompt_in_its_text_field() -> None:
-    assert verify.form(PAGE, "Hello") == {"fn_index": 0, "data": ["Hello", [], 0.8, None], "session_hash": "deployer"}
+    assert verify.form(PAGE, "Hello", "s-1") == {"fn_index": 0, "data": ["Hello", [], 0.8, None], "session_hash": "s-1"}
 
 
 @pytest.mark.parametrize(
-    "page", [{}, {"components": [], "dependencies": []}, PAGE | {"dependencies": [{"inputs": [3]}]}]
+    "page", [{}, [], "text", {"components": [], "dependencies": []}, PAGE | {"dependencies": [{"inputs": [3]}]}]
 )
-def test_page_without_a_form_is_said(page: dict[str, Any]) -> None:
+def test_page_without_a_form_is_said(page: Any) -> None:
     with pytest.raises(PageError, match="no form with a text field"):
-        verify.form(page, "Hello")
+        verify.form(page, "Hello", "s")
 
 
-def test_page_s_answer_is_a_text_beside_the_prompt() -> None:
-    verdict = verify.judge_page("http://127.0.0.1:7860", "m", "Hello", answer={"data": [[["Hello", "Hi!"]]]}, errors="")
+@pytest.mark.parametrize(
+    "data",
+    [
+        [[["Hello", "Hi!"]], None],
+        [[["<p>Hello</p>", "<p>Hi!</p>"]], []],
+        [[["before", "answered"], ["Hello", "Hi!"]]],
+        ["Hi!"],
+    ],
+)
+def test_page_s_answer_stands_beside_the_prompt(data: list[Any]) -> None:
+    verdict = verify.judge_page("http://127.0.0.1:7860", "m", "Hello", answer={"data": data}, errors="")
     assert (verdict.ok, verdict.completion) == (True, "Hi!")
 
 
@@ -84,11 +93,15 @@ def test_page_s_answer_is_a_text_beside_the_prompt() -> None:
     ("answer", "errors", "said"),
     [
         ({"data": [[["Hello", ""]]]}, "", "it gave no text back"),
+        ({"data": [[["<p>Hello</p>", "<p></p>"]], None]}, "", "it gave no text back"),
+        ({"data": [[["before", "answered"], ["Hello", None]]]}, "", "it gave no text back"),
+        ({"data": [None, None]}, "", "it gave no text back"),
+        ([], "", "it gave no text back"),
         ({"error": "bm_alloc_gmem failed"}, "", "bm_alloc_gmem failed"),
         ({}, "Status code was 500", "Status code was 500"),
     ],
 )
-def test_page_that_gives_nothing_back_is_said(answer: dict[str, Any], errors: str, said: str) -> None:
+def test_page_that_gives_nothing_back_is_said(answer: Any, errors: str, said: str) -> None:
     verdict = verify.judge_page("http://127.0.0.1:7860", "m", "Hello", answer=answer, errors=errors)
     assert not verdict.ok
     assert said in verdict.problem

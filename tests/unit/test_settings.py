@@ -10,7 +10,7 @@ from deployer.errors import SettingsError
 from deployer.observe import settings
 
 WRONG: dict[str, Any] = {
-    "port": [0, 65536, "http", "", None],
+    "port": [0, 65536, "http"],
     "deployment": ["Up", "../x", "a b", "x;y", "-x", "a" * 70],
     "data_dir": ["relative", "/a b", "/a;b", "/a'b", "/a\nb", "/$(id)", "/a%b"],
     "config_dir": ["x"],

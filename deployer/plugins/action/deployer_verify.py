@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
 from deployer import verify
-from deployer.errors import DeployerError
-from deployer.plugins import adapter
 
 
 class ActionModule(ActionBase):
@@ -28,10 +27,11 @@ class ActionModule(ActionBase):
         model, errors = str(arguments["model"]), str(arguments.get("errors", ""))
         if "config" in arguments:
             try:
-                return result | {"changed": False, "form": verify.form(arguments["config"], str(arguments["prompt"]))}
-            except DeployerError as error:
-                return result | adapter.failure(error) | {"tail": errors}
-        if "endpoint" in arguments:
+                form = verify.form(arguments["config"], str(arguments["prompt"]), uuid.uuid4().hex)
+                return result | {"changed": False, "form": form}
+            except verify.PageError as error:
+                verdict = verify.judge_page(str(arguments["page"]), model, "", answer={}, errors=errors or str(error))
+        elif "endpoint" in arguments:
             verdict = verify.verify_endpoint(
                 str(arguments["endpoint"]),
                 model,

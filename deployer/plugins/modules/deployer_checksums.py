@@ -33,6 +33,10 @@ options:
     description: The checksums are those of an earlier stamp, and no published ones.
     type: bool
     default: false
+  origin:
+    description: What identifies the archive that the files came from, for the stamp.
+    type: str
+    default: ""
 author: deployer
 """
 
@@ -83,6 +87,7 @@ def main():
             "checksums": {"type": "dict", "required": True},
             "stamp": {"type": "str", "required": True},
             "recorded": {"type": "bool", "default": False},
+            "origin": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -93,7 +98,7 @@ def main():
     facts, problem = compare(arguments["directory"], arguments["algorithm"], arguments["checksums"], recorded_in)
     if problem:
         module.fail_json(msg=problem)
-    content = {name: arguments[name] for name in ("directory", "algorithm", "checksums")}
+    content = {name: arguments[name] for name in ("directory", "origin", "algorithm", "checksums")}
     content["files"] = facts
     try:
         os.makedirs(os.path.dirname(arguments["stamp"]), mode=0o755, exist_ok=True)

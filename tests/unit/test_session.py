@@ -1,0 +1,111 @@
+"""What is asked on its host, by Ansible, counts as it was answered: each replica, and no host by another's answer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from deployer import verify
+from deployer.apply import Event
+from deployer.cli import session as sessions
+from deployer.cli.session import Session
+from deployer.cli.state import HostState
+from deployer.errors import ExitStatus
+from tests.unit.test_plan import converged, make_plan
+
+TERMINAL = {"model": "llama2-7b", "runtime": "llama2-cli", "replicas": 2}
+
+
+class Runner:
+    """Gives the events of a run, which it was told."""
+
+    def __init__(self, events: list[dict[str, Any]]) -> None:
+        self.events, self.words = events, [""]
+
+    def limit_to(self, hosts: list[str]) -> str:
+        return ",".join(hosts)
+
+    def line(self, playbook: str, _extra: tuple[str, ...], limit: str) -> list[str]:
+        return [playbook, limit]
+
+    def run(self, words: list[str], on_event: Callable[[Event], None]) -> int:
+        self.words = words
+        for each in self.events:
+            facts = {"event": "end", "time": 0, "role": "smoke_test", "task": "Judge", "status": "ok"}
+            on_event(Event.model_validate({**facts, **each}))
+        return 0
+
+
+class Display:
+    """Shows nothing."""
+
+    @contextlib.contextmanager
+    def stage(self, *_: Any) -> Iterator[None]:
+        yield
+
+    def event(self, _: Event) -> None:
+        pass
+
+
+def said(host: str, ok: bool) -> dict[str, Any]:
+    verdict = {"ok": ok, "endpoint": "docker exec", "model": "m", "problem": "" if ok else "no answer"}
+    return {"host": host, "deployer": {"verdict": verdict}, "status": "ok" if ok else "failed"}
+
+
+def lost(host: str) -> dict[str, Any]:
+    return {"host": host, "status": "unreachable", "msg": "Failed to connect to the host via ssh"}
+
+
+def verified(events: list[dict[str, Any]], hosts: dict[str, dict[str, Any]]) -> tuple[dict[str, HostState], Runner]:
+    """The hosts' states after verification; each has a plan with these settings."""
+    session = object.__new__(Session)
+    runner = Runner(events)
+    session.hosts = {}
+    for host, settings in hosts.items():
+        state = HostState(host, status="planned")
+        state.plan = make_plan("sophon_models", settings, converged("sophon_models", settings))
+        assert state.plan.spec is not None, state.plan.refused
+        session.hosts[host] = state
+    for name, value in {"runner": runner, "display": Display(), "catalog": SimpleNamespace(failures=())}.items():
+        setattr(session, name, value)
+    session.options = SimpleNamespace(model=None, deployment=None, catalog=None)  # type: ignore[assignment]
+    session.record = SimpleNamespace(log=SimpleNamespace(read_text=lambda **_: "the end"))  # type: ignore[assignment]
+    session.verify()
+    return session.hosts, runner
+
+
+CASES: dict[str, tuple[list[dict[str, Any]], str, ExitStatus]] = {
+    "both answer": ([said("a", True), said("a", True)], "verified", ExitStatus.OK),
+    "the second does not": ([said("a", True), said("a", False)], "unhealthy", ExitStatus.UNHEALTHY),
+    "the first does not": ([said("a", False)], "unhealthy", ExitStatus.UNHEALTHY),
+    "the host is lost between": ([said("a", True), lost("a")], "unreachable", ExitStatus.UNREACHABLE),
+    "the run ends between": ([said("a", True)], "failed", ExitStatus.FAILED),
+    "nothing is said": ([], "failed", ExitStatus.FAILED),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_replica_counts(name: str) -> None:
+    events, status, exit_status = CASES[name]
+    hosts, runner = verified(events, {"a": TERMINAL})
+    assert (hosts["a"].status, hosts["a"].exit_status) == (status, exit_status)
+    assert runner.words == ["verify.yml", "a"]
+    assert (hosts["a"].problem is None) == (status == "verified")
+
+
+def test_hosts_with_an_api_are_asked_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def answer(pair: tuple[HostState, str]) -> Any:
+        asked.append((pair[0].host, pair[1]))
+        return verify.Verdict(ok=True, endpoint=pair[1], model="m")
+
+    monkeypatch.setattr(sessions, "_verify", answer)
+    hosts, runner = verified([said("a", True), said("a", True)], {"a": TERMINAL, "b": {}})
+    assert {host: state.status for host, state in hosts.items()} == {"a": "verified", "b": "verified"}
+    assert asked == [("b", "http://192.0.2.1:8000/v1")]
+    assert runner.words == ["verify.yml", "a"]
