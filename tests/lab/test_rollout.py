@@ -213,7 +213,7 @@ def steady(value: Any) -> Any:
     return [steady(each) for each in value] if isinstance(value, list) else value
 
 
-QUICK = ("host-down", "smi-8005")
+QUICK = ("smi-8005",)
 # What takes Docker away would need all its steps again.
 COMPARED = [name for name, fault in FAULTS.items() if name != "docker-absent" and not fault.accelerator]
 
