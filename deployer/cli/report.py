@@ -25,6 +25,7 @@ STYLES = {
     "unhealthy": "red",
 }
 TAIL_LINES = 10
+NAMES = 4
 
 
 def print_plan(console: Console, hosts: Mapping[str, HostState]) -> None:
@@ -55,7 +56,19 @@ def print_plan(console: Console, hosts: Mapping[str, HostState]) -> None:
             table.add_row(shown, "", Text("nothing to do", "dim"), "")
     if table.row_count:
         console.print(table)
+    print_notes(console, hosts)
     print_refusals(console, hosts)
+
+
+def print_notes(console: Console, hosts: Mapping[str, HostState]) -> None:
+    """What is worth knowing and no reason to refuse; what is the same on several hosts, once."""
+    said: dict[str, list[str]] = {}
+    for host, state in hosts.items():
+        for note in state.plan.notes if state.plan else ():
+            said.setdefault(note, []).append(host)
+    for note, names in said.items():
+        shown = ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
+        console.print(Text.assemble((f"{shown}: ", "dim"), note), soft_wrap=True)
 
 
 def print_refusals(console: Console, hosts: Mapping[str, HostState]) -> None:

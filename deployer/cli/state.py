@@ -97,8 +97,8 @@ class HostState:
         }
         if self.results:
             document["results"] = self.results
-        if self.notes:
-            document["notes"] = self.notes
+        # Those of the plan first, then what the run has found.
+        document["notes"] = [*document.get("notes", ()), *self.notes]
         if self.verdict:
             document["verdict"] = self.verdict.model_dump(mode="json")
             document["verdicts"] = [each.model_dump(mode="json") for each in self.verdicts]

@@ -296,6 +296,7 @@ class HostPlan(Planned):
             "accelerator": self.accelerator,
             "steps": [step.model_dump(include=step_fields) for step in self.steps],
             "refused": [refusal.model_dump() for refusal in self.refused],
+            "notes": list(self.notes),
         }
 
 

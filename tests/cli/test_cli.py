@@ -155,13 +155,15 @@ def test_plan_document_is_the_documented_one(home: Path) -> None:
     document = json.loads(done.stdout)
     assert (document["deployment"], document["model"]) == ("tiny-qwen2", "tiny-qwen2")
     host = document["hosts"]["localhost"]
-    assert set(host) == {"accelerator", "steps", "refused"}
+    assert set(host) == {"accelerator", "steps", "refused", "notes"}
+    assert host["notes"] == ["random weights: its answers are noise"]
     assert [step["id"] for step in host["steps"]] == ["engine", "artefacts", "serving", "readiness"]
     assert all(set(s) == {"id", "reason", "interrupts_serving", "reboots", "estimate_s"} for s in host["steps"])
 
 
 def test_no_colour_and_no_progress_table_without_a_terminal(home: Path) -> None:
     done = deployer(home, "plan", "-i", "hosts.ini", "-m", "tiny-qwen2")
+    assert "localhost: random weights: its answers are noise" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
     assert "Looking at the hosts" in done.stderr
     assert "Looking" not in done.stdout
