@@ -161,6 +161,20 @@ def test_plan_document_is_the_documented_one(home: Path) -> None:
     assert all(set(s) == {"id", "reason", "interrupts_serving", "reboots", "estimate_s"} for s in host["steps"])
 
 
+def test_builds_of_a_model_are_shown_with_what_they_take(home: Path) -> None:
+    shown = deployer(home, "models", "deepseek-r1-distill-qwen-32b").stdout
+    assert "on bm1684x, with deployer_runtime llm-tpu or sophon-demo:" in shown
+    rows = {line.split()[0]: line for line in shown.splitlines() if "dev-" in line}
+    assert "10558 measured    yes   your own compilation" in rows["2dev-1024"]
+    assert "no " in rows["1dev-1024"]
+    document = json.loads(deployer(home, "models", "deepseek-r1-distill-qwen-32b", "--json").stdout)
+    builds = {each["name"]: each for each in document["models"][0]["accelerators"]["bm1684x"]["builds"]}
+    assert builds["4dev-2048"]["problem"] == ""
+    assert "S0-F06" in builds["1dev-1024"]["problem"]
+    unknown = deployer(home, "models", "nope")
+    assert (unknown.returncode, "unknown model 'nope'" in unknown.stderr) == (2, True)
+
+
 def test_no_colour_and_no_progress_table_without_a_terminal(home: Path) -> None:
     done = deployer(home, "plan", "-i", "hosts.ini", "-m", "tiny-qwen2")
     assert "localhost: random weights: its answers are noise" in done.stdout
