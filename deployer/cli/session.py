@@ -208,6 +208,10 @@ class Session:
             ran.ok = ran.ok and not event.failed
         said = event.deployer or {}
         state.converged = state.converged or bool(said.get("converged"))
+        if said.get("endpoints") and state.plan:
+            # What a driver has started may be other chips than were expected, and so other replicas.
+            every = tuple(said["endpoints"])
+            state.plan = state.plan.model_copy(update={"endpoints": every, "endpoint": every[0]})
         if said.get("note"):
             state.notes.append(str(said["note"]))
             self.display.say(f"  {event.host}  {state.notes[-1]}")
@@ -232,7 +236,7 @@ class Session:
             if local:
                 self._verify_there(local)
         for state in serving:
-            if state.problem is not None:
+            if state.status != "planned":
                 continue
             # One replica that does not answer is the host's verdict, however many others do.
             state.verdict = next((each for each in state.verdicts if not each.ok), state.verdicts[0])

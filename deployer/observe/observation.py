@@ -75,7 +75,10 @@ class ArchivedImage(Facts):
 
 
 class Unpacked(Facts):
-    """An archive that was unpacked on the host; `files` are the paths below `path` that were looked for."""
+    """An archive that was unpacked on the host; `files` are the paths below `path` that were looked for.
+
+    `earlier` are directories of archives that were unpacked in its place before.
+    """
 
     path: str
     archive: str
@@ -83,6 +86,7 @@ class Unpacked(Facts):
     build: str = ""
     files: tuple[str, ...] = ()
     images: tuple[ArchivedImage, ...] = ()
+    earlier: tuple[str, ...] = ()
 
 
 class ModelFile(Facts):

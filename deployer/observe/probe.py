@@ -161,6 +161,14 @@ def weights(directory: str) -> Dict[str, Any]:
     return result
 
 
+def status(entry: "os.DirEntry[str]") -> Optional[os.stat_result]:
+    """What stands there, following links; None for a link to nothing."""
+    try:
+        return entry.stat()
+    except OSError:
+        return None
+
+
 def tree(directory: str) -> Dict[str, Any]:
     """The files of a directory, three levels deep: path below it → size and time. It ends where that are too many."""
     result: Dict[str, Any] = {"exists": os.path.isdir(directory), "files": {}, "cut": False}
@@ -175,10 +183,11 @@ def tree(directory: str) -> Dict[str, Any]:
                     if count > LISTING_LIMIT:
                         result["cut"] = True
                         return result
-                    facts = entry.stat()
-                    if stat.S_ISREG(facts.st_mode):
+                    # What other systems leave beside each file (._x) is none of them.
+                    facts = None if entry.name.startswith(".") else status(entry)
+                    if facts and stat.S_ISREG(facts.st_mode):
                         result["files"][os.path.relpath(entry.path, directory)] = [facts.st_size, facts.st_mtime_ns]
-                    elif stat.S_ISDIR(facts.st_mode) and level < TREE_LEVELS and not entry.name.startswith("."):
+                    elif facts and stat.S_ISDIR(facts.st_mode) and level < TREE_LEVELS:
                         looked.append((entry.path, level + 1))
         except OSError:
             continue

@@ -58,7 +58,8 @@ def read(
     driver = DriverState(driver=version, released=date, method=_method(raw))
     if raw["paths"].get(SOC, {}).get("exists"):
         # It has one chip, and nothing to choose.
-        chip = Chip(id=0, card=0, chip=0, device=SOC, health="OK")
+        memory = screen.get(0, {}).get("memory_total_mib")
+        chip = Chip(id=0, card=0, chip=0, device=SOC, health="OK", memory_total_mib=memory)
         return cards.model_copy(
             update={"state": "ok", "mode": "soc", "problem": "", "cards": 1, "chips": (chip,)}
         ), driver

@@ -98,6 +98,7 @@ def read(
     """What is unpacked, the compiled model, and the version that was installed into the environments."""
     found: dict[str, Unpacked] = {}
     home = "{" + accelerator.name + ".home}"
+    home_path = str(raw["places"].get(home[1:-1], ""))
     for name, archive in archives(catalog, settings, accelerator, every=True).items():
         place = _place(accelerator, name)
         known = _json(raw, stamp(home, name))
@@ -111,6 +112,7 @@ def read(
             build=str(known.get("build") or ""),
             files=_files(raw, path, [f"{place}/{pattern}" for pattern in archive.shows]),
             images=_images(known),
+            earlier=tuple(str(each) for each in known.get("earlier") or () if str(each).startswith(f"{home_path}/")),
         )
     return found, _compiled(raw, catalog, settings, accelerator, found), _engine_version(raw, found, accelerator)
 

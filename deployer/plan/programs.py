@@ -9,6 +9,7 @@ import shlex
 
 from deployer.catalog.schema import Compile
 from deployer.observe.builds import PACKAGES, program_stamp, words
+from deployer.observe.unpacked import MODEL
 from deployer.plan import containers, render
 from deployer.plan.archives import Places
 from deployer.plan.builds import BuiltModel
@@ -50,14 +51,18 @@ def plan(draft: Draft, image: ImageSpec, places: Places, built: BuiltModel | Non
 
 
 def _identity(draft: Draft, compile_: Compile, places: Places, built: BuiltModel | None, image: str) -> str:
-    """All that programs and packages are made of: source, wheels, image and commands. Others are made beside them."""
+    """All that programs and packages are made of: source, wheels, image and commands. Others are made beside them.
+
+    But for libsophon, which is known only after the driver's step; its interface is kept from version to version.
+    """
     known = {
         name: each.fingerprint
         for name, each in draft.observation.unpacked.items()
         if name in (compile_.archive, compile_.wheels) and not places.is_new(name)
     }
     commands = _script(compile_, _values(compile_, places, built, ""), places)
-    return hashlib.sha256(json.dumps([known, image, commands], sort_keys=True).encode()).hexdigest()[:16]
+    made_of = [known, image, commands, compile_.environment]
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _is_made(draft: Draft, compile_: Compile, values: dict[str, str], stamp: str) -> bool:
@@ -95,11 +100,13 @@ def container(
         volumes=tuple(render.fill(each, values) for each in draft.runtime.volumes),
         values=values,
         # Also what the archive of the model holds: under the same name it may be another.
-        identity=f"{made.identity}{_origin(draft, built)}",
+        identity=f"{made.identity}{_origin(draft, places, built)}",
     )
 
 
-def _origin(draft: Draft, built: BuiltModel | None) -> str:
+def _origin(draft: Draft, places: Places, built: BuiltModel | None) -> str:
+    if built and places.is_new(MODEL):
+        return "-new"
     state = draft.observation.model_files
     return f"-{state.origin}" if built and state and state.origin else ""
 

@@ -143,5 +143,5 @@ def _unpacked(
         yield from (f"{observation.places.home}/.deployer/{name}" for name in (PROGRAMS, PACKAGES))
     for name, each in observation.unpacked.items():
         if not others or (name in ours and all(other.model != model.name for other in others)):
-            yield each.path
+            yield from (each.path, *each.earlier)
             yield stamp(observation.places.home, name)

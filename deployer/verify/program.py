@@ -52,7 +52,7 @@ def form(config: Any, prompt: str, session: str) -> dict[str, Any]:
 def judge_page(page: str, model: str, prompt: str, *, answer: Any, errors: str) -> Verdict:
     """An answer is what stands beside the prompt in the last pair of a chat, or a text that is not the prompt."""
     answer = answer if isinstance(answer, Mapping) else {}
-    texts = [text for text in map(_plain, _answers(answer.get("data"))) if text and text != prompt]
+    texts = [text for text in map(_plain, _answers(answer.get("data"))) if text and text != prompt.strip()]
     if texts:
         return Verdict(ok=True, endpoint=f"{page}/", model=model, answers=("/run/predict",), completion=texts[0][:TAIL])
     said = str(answer.get("error") or errors or "it gave no text back")

@@ -188,6 +188,16 @@ def test_own_directory_is_replaced_by_a_new_one(tmp_path: Path) -> None:
     assert json.loads((home / ".deployer" / "engine.json").read_text())["fingerprint"] == "f-2"
 
 
+def test_what_was_unpacked_before_under_another_name_is_still_ours(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    tops = ["txnn_1.2.1_build0307", "txnn_1.2.1_build0401"]
+    for top in (tops[0], tops[1], tops[0]):
+        unpack(pack(tmp_path / ENGINE, {f"{top}/x": b""}), home, fingerprint=top)
+    wanted = WANTED.model_copy(update={"home_dir": str(home), "data_dir": str(tmp_path), "config_dir": str(tmp_path)})
+    there = observe.parse("h", host.probe(observe.build(CATALOG, wanted)), CATALOG, wanted).unpacked["engine"]
+    assert (there.path, there.earlier) == (f"{home}/{tops[0]}", (f"{home}/{tops[1]}",))
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"path": 3}', '{"path": "relative"}'])
 def test_damaged_stamp_is_none(text: str, tmp_path: Path) -> None:
     stamp = tmp_path / "home" / ".deployer" / "engine.json"

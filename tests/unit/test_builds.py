@@ -130,6 +130,18 @@ def test_directory_with_more_files_than_a_model_has_is_not_read_to_its_end(tmp_p
     assert len(files.files) <= 5000
 
 
+def test_links_to_nothing_and_what_other_systems_leave_are_passed_over(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    (place / "tokenizer").mkdir(parents=True)
+    for name in ("x.bmodel", "._x.bmodel", "tokenizer/tokenizer.json", "tokenizer/.DS_Store"):
+        (place / name).write_bytes(b"abc")
+    (place / "a").symlink_to(tmp_path / "nothing")
+    (place / "tokenizer" / "b").symlink_to(tmp_path / "nothing")
+    files = seen(wanted(tmp_path, weights_dir=str(place))).model_files
+    assert files is not None
+    assert sorted(files.files) == ["tokenizer/tokenizer.json", "x.bmodel"]
+
+
 def test_home_in_the_inventory_is_the_account_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "models").mkdir()

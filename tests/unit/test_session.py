@@ -97,6 +97,13 @@ def test_every_replica_counts(name: str) -> None:
     assert (hosts["a"].problem is None) == (status == "verified")
 
 
+def test_host_that_is_refused_when_it_is_asked_is_no_success() -> None:
+    refusal = {"check": "python", "found": "3.6", "wanted": "3.8", "remedy": "install one"}
+    event = {"host": "a", "status": "failed", "deployer_error": {"message": "no", "remedy": "", "refusal": refusal}}
+    hosts, _ = verified([event], {"a": TERMINAL})
+    assert (hosts["a"].status, hosts["a"].exit_status) == ("refused", ExitStatus.REFUSED)
+
+
 def test_hosts_with_an_api_are_asked_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

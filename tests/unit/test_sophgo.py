@@ -152,6 +152,11 @@ def test_what_is_no_list_of_chips_has_its_own_state(name: str) -> None:
 def test_system_on_a_chip_is_told_apart() -> None:
     cards, _ = sophgo.read(raw(soc=True, module=False, nodes=0), ACCELERATOR, bus(0))
     assert (cards.mode, cards.state) == ("soc", "ok")
+    (chip,) = cards.chips
+    assert (chip.id, chip.device, chip.health, chip.memory_total_mib) == (0, "/dev/bm-tpu0", "OK", None)
+    screen = sample("bm-smi_SYNTH_SOC_BM1684X_--file_0.5.1.txt")
+    cards, _ = sophgo.read(raw(screen, soc=True, module=False, nodes=0), ACCELERATOR, bus(0))
+    assert [each.memory_total_mib for each in cards.chips] == [13311]
 
 
 DEBS = "sophon-driver 0.5.1 ii \nsophon-libsophon 0.5.1 ii \n"

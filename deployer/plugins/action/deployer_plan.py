@@ -52,5 +52,5 @@ class ActionModule(ActionBase):
             "plan": host_plan.model_dump(mode="json"),
             "steps": steps,
             # A host that has become right since the command has looked (a server that was loading) is done too.
-            "deployer": {"converged": not steps and not host_plan.refused},
+            "deployer": {"converged": not steps and not host_plan.refused, "endpoints": list(host_plan.endpoints)},
         }

@@ -135,16 +135,27 @@ def images(place):
     return found
 
 
+def read(path):
+    """A stamp; empty where there is none that can be read."""
+    try:
+        with open(path) as handle:
+            known = json.load(handle)
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
 def is_ours(target, stamps):
-    """Whether a stamp of ours names the directory."""
-    for path in glob.glob(os.path.join(glob.escape(stamps), "*.json")):
-        try:
-            with open(path) as handle:
-                if json.load(handle).get("path") == target:
-                    return True
-        except (OSError, ValueError, AttributeError):
-            continue
-    return False
+    """Whether a stamp of ours names the directory, now or before."""
+    found = [read(path) for path in glob.glob(os.path.join(glob.escape(stamps), "*.json"))]
+    return any(target == known.get("path") or target in (known.get("earlier") or []) for known in found)
+
+
+def earlier(stamp, target):
+    """Where archives of this name were unpacked before, under other names of their own: they are still ours."""
+    known = read(stamp)
+    paths = [known.get("path"), *(known.get("earlier") or [])]
+    return [path for path in dict.fromkeys(paths) if isinstance(path, str) and path != target and os.path.isdir(path)]
 
 
 def own(place, account):
@@ -183,6 +194,7 @@ def unpack(arguments, aside):
         "build": build,
         "path": os.path.join(home, name),
         "images": images(source) if not arguments["directory"] else [],
+        "earlier": earlier(arguments["stamp"], os.path.join(home, name)),
     }
     if arguments["owner"] != "root" or os.getuid() != 0:
         own(source, arguments["owner"])
