@@ -12,9 +12,9 @@ PLUGINS := ANSIBLE_LIBRARY=deployer/plugins/modules ANSIBLE_ACTION_PLUGINS=deplo
 help:
 	@echo "make up         serve a tiny model with random weights on this machine, and verify it"
 	@echo "make down       remove it again"
-	@echo "make test       all tests but the longest (about 20 minutes; installs the real engine)"
+	@echo "make test       all tests but the longest (about 24 minutes; installs the real engine)"
 	@echo "make test-unit  the fast ones"
-	@echo "make test-lab   the rehearsal lab with every fault (about 30 minutes more; needs a Docker engine)"
+	@echo "make test-lab   the rehearsal lab with every fault, and the longest tests (about an hour; needs a Docker engine)"
 	@echo "make bench      20 hosts beside other ways to do the same; writes docs/benchmarks.md (25 minutes; Docker engine)"
 	@echo "make docs lock format clean"
 
@@ -52,13 +52,14 @@ test-roles: install-test
 	$(BIN)/python -m pytest tests/roles tests/cli
 
 test-e2e: install-test
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/e2e -m 'not full'
 
 test-rollout: install-test
 	$(BIN)/python -m pytest tests/lab -m 'not full'
 
 test-lab: install-test
 	$(BIN)/python -m pytest tests/lab
+	$(BIN)/python -m pytest tests/e2e -m full
 
 bench: install-test
 	$(BIN)/python -m bench.run

@@ -77,6 +77,7 @@ def test_changed_setting_gives_exactly_one_restart(box: Box) -> None:
     assert box.server() == changed
 
 
+@pytest.mark.full
 def test_file_changed_by_hand_is_written_again(box: Box) -> None:
     script = box.config / MODEL / "serve.sh"
     content = script.read_text()

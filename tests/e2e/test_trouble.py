@@ -84,7 +84,11 @@ def test_second_run_says_who_holds_the_lock_and_a_dead_run_loses_it(box: Box) ->
 
 @pytest.mark.parametrize(
     ("pattern", "number"),
-    [("Looking at the hosts", signal.SIGINT), ("readiness: wait", signal.SIGINT), ("readiness: wait", signal.SIGTERM)],
+    [
+        ("Looking at the hosts", signal.SIGINT),
+        ("readiness: wait", signal.SIGINT),
+        pytest.param("readiness: wait", signal.SIGTERM, marks=pytest.mark.full),
+    ],
 )
 def test_interruption_ends_every_child_and_the_next_run_goes_on(box: Box, pattern: str, number: signal.Signals) -> None:
     process = box.start("restart", "--model", MODEL, "--yes")
@@ -145,6 +149,7 @@ def test_unreachable_host_does_not_hide_the_others(box: Box) -> None:
     assert hosts["dead"]["problem"]["remedy"]
 
 
+@pytest.mark.full
 def test_one_machine_under_two_names_is_refused(box: Box) -> None:
     line = box.inventory.read_text()
     box.inventory.write_text(line + line.replace("box", "twin", 1))

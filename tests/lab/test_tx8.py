@@ -217,6 +217,7 @@ def test_archive_with_a_dot_is_the_one_inside(lab: LabBox, files: Path) -> None:
     assert "txnn.1.2.1_build0307: the archive that is inside the one wanted" in refusal["found"]
 
 
+@pytest.mark.full
 def test_vendor_s_client_asks_the_server(lab: LabBox, tmp_path: Path) -> None:
     result = lab.verb("run", "client", "-m", MODEL, "--max-tokens", "8", "--to", str(tmp_path), "--json")
     assert result.status == 0, result.out + result.err
@@ -252,6 +253,7 @@ def test_one_run_brings_it_back_after_a_reboot(lab: LabBox) -> None:
     assert chips(lab) == [0, 1, 2, 3]
 
 
+@pytest.mark.full
 def test_eight_replicas_are_one_server_on_all_chips(lab: LabBox) -> None:
     result = lab.up("-e", "deployer_replicas=8", model=MODEL)
     assert result.status == 0, result.out + result.err
