@@ -7,7 +7,6 @@ stand in a stamp; what has another size or time since is told.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -94,7 +93,7 @@ def _files(
         return None
     path = str(raw["places"].get(place[1:-1]))
     data = "{" + f"{accelerator.name}.data" + "}"
-    recorded = _json(raw, files_stamp(data, model, build, settings.weights_dir))
+    recorded = unpacked.json_file(raw, files_stamp(data, model, build, settings.weights_dir))
     origin = "" if settings.weights_dir else _origin(raw, accelerator, model, build)
     # A record of another directory, or of what another archive has held, says nothing of this one.
     same = recorded.get("directory") == path and recorded.get("origin", "") == origin
@@ -112,7 +111,7 @@ def _files(
 def _origin(raw: Mapping[str, Any], accelerator: Accelerator, model: Model, build: Build) -> str:
     """What identifies the archive that was unpacked."""
     home = "{" + f"{accelerator.name}.home" + "}"
-    known = _json(raw, unpacked.stamp(home, f"{model.name}-{build.name}.{unpacked.MODEL}"))
+    known = unpacked.json_file(raw, unpacked.stamp(home, f"{model.name}-{build.name}.{unpacked.MODEL}"))
     return str(known.get("fingerprint") or "")
 
 
@@ -141,11 +140,3 @@ def _programs(
     patterns = [program_stamp("{" + f"{accelerator.name}.home" + "}", "*")]
     patterns += [product(accelerator, runtime, build)] if runtime.compile.product else []
     return tuple(path for pattern in patterns for path in raw.get("globs", {}).get(pattern, ()))
-
-
-def _json(raw: Mapping[str, Any], path: str) -> dict[str, Any]:
-    try:
-        found = json.loads(raw["files"].get(path, {}).get("text") or "")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

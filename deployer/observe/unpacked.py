@@ -101,7 +101,7 @@ def read(
     home_path = str(raw["places"].get(home[1:-1], ""))
     for name, archive in archives(catalog, settings, accelerator, every=True).items():
         place = _place(accelerator, name)
-        known = _json(raw, stamp(home, name))
+        known = json_file(raw, stamp(home, name))
         path = raw["places"].get(place[1:-1])
         if not known or not path or not raw["paths"].get(place, {}).get("exists"):
             continue
@@ -140,7 +140,7 @@ def _compiled(
 
 def _engine_version(raw: Mapping[str, Any], found: Mapping[str, Unpacked], accelerator: Accelerator) -> str:
     for name in found:
-        known = _json(raw, f"{_place(accelerator, name)}/{ENGINE_STAMP}")
+        known = json_file(raw, f"{_place(accelerator, name)}/{ENGINE_STAMP}")
         if known:
             return str(known.get("version") or "")
     return ""
@@ -173,7 +173,8 @@ def _images(known: Mapping[str, Any]) -> tuple[ArchivedImage, ...]:
     return tuple(ArchivedImage.model_validate(each) for each in known.get("images") or ())
 
 
-def _json(raw: Mapping[str, Any], path: str) -> dict[str, Any]:
+def json_file(raw: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """A JSON object among the files that were read; empty where there is none."""
     try:
         found = json.loads(raw["files"].get(path, {}).get("text") or "")
     except ValueError:
