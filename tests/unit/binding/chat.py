@@ -26,7 +26,8 @@ class Qwen:
         """Load; says so on standard output, as the real one."""
         self._facts: dict[str, Any] = json.loads(Path(path).read_text())
         self.SEQLEN = self._facts["seqlen"]
-        print("Device [", *devices, "] loading ....", flush=True)
+        # In one piece: the server writes its own lines to the same file.
+        print(f"Device [ {' '.join(map(str, devices))} ] loading ....", flush=True)
         time.sleep(self._facts.get("load", 0))
         if self._facts.get("broken"):
             os.abort()
