@@ -223,11 +223,11 @@ class Session:
     def verify(self) -> None:
         """Ask every endpoint that should serve, those that needed nothing too."""
         serving = [s for s in self.hosts.values() if s.status == "planned" and s.plan and s.plan.spec]
-        local = [s for s in serving if s.plan and s.plan.spec and s.plan.spec.serving.protocol != "openai"]
+        local = [state for state in serving if not _has_api(state)]
         asked = [
             (state, endpoint)
             for state in serving
-            if state not in local
+            if _has_api(state)
             for endpoint in (state.plan.endpoints if state.plan else ())
         ]
         with self.display.stage("verify", [state.host for state in serving]):
@@ -325,6 +325,12 @@ class Session:
         if self.options.catalog:
             values["deployer_catalog"] = self.options.catalog
         return tuple(f"{name}={shlex.quote(str(value))}" for name, value in (values | (extra or {})).items())
+
+
+def _has_api(state: HostState) -> bool:
+    """Whether it is asked from here; what has no API is asked on its host."""
+    spec = state.plan.spec if state.plan else None
+    return spec is None or spec.serving.protocol == "openai"
 
 
 def _verify(asked: tuple[HostState, str]) -> verify.Verdict:

@@ -67,7 +67,7 @@ def product(accelerator: Accelerator, runtime: Runtime, build: Build | None) -> 
     path = f"{runtime.compile.directory}/{runtime.compile.product}"
     for name, value in {**words(build), "build": "build-*"}.items():
         path = path.replace("{" + name + "}", value)
-    return "{" + f"{accelerator.name}.at.{runtime.compile.archive}" + "}" + f"/{path}"
+    return f"{unpacked.place_of(accelerator, runtime.compile.archive)}/{path}"
 
 
 def words(build: Build | None) -> dict[str, str]:
@@ -79,7 +79,7 @@ def words(build: Build | None) -> dict[str, str]:
 def _place(settings: Settings, accelerator: Accelerator, model: Model, build: Build) -> str:
     if settings.weights_dir:
         return "{" + f"{accelerator.name}.model" + "}"
-    return "{" + f"{accelerator.name}.at.{model.name}-{build.name}.{unpacked.MODEL}" + "}"
+    return unpacked.place_of(accelerator, unpacked.model_name(model, build))
 
 
 def _files(
@@ -111,7 +111,7 @@ def _files(
 def _origin(raw: Mapping[str, Any], accelerator: Accelerator, model: Model, build: Build) -> str:
     """What identifies the archive that was unpacked."""
     home = "{" + f"{accelerator.name}.home" + "}"
-    known = unpacked.json_file(raw, unpacked.stamp(home, f"{model.name}-{build.name}.{unpacked.MODEL}"))
+    known = unpacked.json_file(raw, unpacked.stamp(home, unpacked.model_name(model, build)))
     return str(known.get("fingerprint") or "")
 
 

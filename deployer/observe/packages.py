@@ -22,6 +22,8 @@ from deployer.observe.observation import Package
 
 LISTS = ("SHA256SUMS", "sha256sums.txt", "SHA256SUMS.txt")
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
+# What is unpacked; a file of another name stands for itself.
+PACKED = (*ARCHIVES, ".zip")
 EDGE = 65536
 MANIFEST_LIMIT = 16 * 1024 * 1024
 
@@ -92,7 +94,7 @@ def _package(
     if named or path.name.lower().endswith(ARCHIVES[:1] if archives else ARCHIVES):
         archive = _archive(path, identity)
         return None if archive is None else Package(kind="image", **archive, **facts)
-    if archives and path.name.lower().endswith((*ARCHIVES, ".zip")):
+    if archives and path.name.lower().endswith(PACKED):
         return Package(kind="other", **facts)
     return None
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deployer.catalog import Accelerator, Archive, Catalog, Model, Placement, Runtime
+from deployer.catalog.schema import Build
 from deployer.observe.observation import ArchivedImage, CompiledState, Unpacked
 from deployer.observe.settings import Settings
 
@@ -26,6 +27,11 @@ def home_dir(settings: Settings, accelerator: Accelerator) -> str:
 def stamp(home: str, name: str) -> str:
     """The stamp of an unpacked archive."""
     return f"{home}/.deployer/{name}.json"
+
+
+def model_name(model: Model, build: Build) -> str:
+    """The name of the stamp of a model's build: builds of one model are there beside each other."""
+    return f"{model.name}-{build.name}.{MODEL}"
 
 
 def archives(
@@ -59,8 +65,7 @@ def of_model(model: Model, placement: Placement, settings: Settings, *, every: b
     for build in placement.builds:
         if not build.file or settings.weights_dir or (build is not asked and not every):
             continue
-        # Builds of one model are there beside each other.
-        found[f"{model.name}-{build.name}.{MODEL}"] = Archive(
+        found[model_name(model, build)] = Archive(
             name=MODEL, title=f"{model.title} for {build.chips} chip(s) and {build.length} tokens", file=build.file,
             url=build.url,
         )  # fmt: skip
@@ -77,14 +82,14 @@ def ask(request: dict[str, Any], catalog: Catalog, settings: Settings, accelerat
     request["disks"].append(home)
     pointed, globs = request.setdefault("pointed", {}), request.setdefault("globs", [])
     for name, archive in found.items():
-        place = _place(accelerator, name)
+        place = place_of(accelerator, name)
         pointed[place[1:-1]] = stamp(home, name)
         request["files"].append(stamp(home, name))
         request["paths"].append(place)
         globs += [f"{place}/{pattern}" for pattern in archive.shows]
         if archive.name == WEIGHTS:
             request["weights"].append(place)
-    request["files"] += [f"{_place(accelerator, name)}/{ENGINE_STAMP}" for name in found]
+    request["files"] += [f"{place_of(accelerator, name)}/{ENGINE_STAMP}" for name in found]
     if settings.compiled_dir:
         place = "{" + f"{accelerator.name}.compiled" + "}"
         request["places"][place[1:-1]] = settings.compiled_dir
@@ -100,7 +105,7 @@ def read(
     home = "{" + accelerator.name + ".home}"
     home_path = str(raw["places"].get(home[1:-1], ""))
     for name, archive in archives(catalog, settings, accelerator, every=True).items():
-        place = _place(accelerator, name)
+        place = place_of(accelerator, name)
         known = json_file(raw, stamp(home, name))
         path = raw["places"].get(place[1:-1])
         if not known or not path or not raw["paths"].get(place, {}).get("exists"):
@@ -140,7 +145,7 @@ def _compiled(
 
 def _engine_version(raw: Mapping[str, Any], found: Mapping[str, Unpacked], accelerator: Accelerator) -> str:
     for name in found:
-        known = json_file(raw, f"{_place(accelerator, name)}/{ENGINE_STAMP}")
+        known = json_file(raw, f"{place_of(accelerator, name)}/{ENGINE_STAMP}")
         if known:
             return str(known.get("version") or "")
     return ""
@@ -160,7 +165,8 @@ def _engines(catalog: Catalog, accelerator: Accelerator) -> Iterator[Runtime]:
     return (catalog.runtimes[name] for name in names)
 
 
-def _place(accelerator: Accelerator, name: str) -> str:
+def place_of(accelerator: Accelerator, name: str) -> str:
+    """Where what was unpacked is, as the probe fills it."""
     return "{" + f"{accelerator.name}.at.{name}" + "}"
 
 

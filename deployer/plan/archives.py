@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from deployer.catalog import Archive
 from deployer.observe import unpacked
 from deployer.observe.observation import Package
+from deployer.observe.packages import PACKED
 from deployer.plan.draft import Draft
 from deployer.plan.types import ArchivesSpec, FetchSpec, UnpackSpec
 from deployer.units import gb
@@ -89,7 +90,7 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
 def _room(unpack: UnpackSpec) -> int:
     """What it takes where it is unpacked: a file that stands for itself no more than it is, a model hardly more."""
     name, size = unpack.package.name.lower(), unpack.package.size
-    if not name.endswith((".tar", ".tgz", ".zip", ".tar.gz")):
+    if not name.endswith(PACKED):
         return size
     is_model = unpack.name.endswith(f".{unpacked.MODEL}")
     return size * 5 // 4 if is_model else size * UNPACKED_FACTOR

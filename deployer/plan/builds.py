@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from deployer.catalog.schema import Build
 from deployer.observe.builds import files_stamp
-from deployer.observe.observation import AcceleratorState, ModelFiles
+from deployer.observe.observation import ModelFiles
 from deployer.observe.unpacked import MODEL
 from deployer.plan import memory
 from deployer.plan.archives import Places
@@ -83,16 +83,8 @@ def _refuse_unknown(draft: Draft) -> None:
 
 def _fits(draft: Draft, build: Build) -> None:
     """S0-X07, S0-X08: a function of chips, memory and tokens; what the host's own chips have counts."""
-    asked = draft.settings.tensor_parallel
-    if asked and asked != build.chips:
-        draft.refuse(
-            "tensor parallel",
-            f"deployer_tensor_parallel={asked}",
-            f"{build.chips}, for which {build.name} was compiled",
-            "leave it out",
-        )
-    cards = draft.observation.cards or AcceleratorState(kind=draft.accelerator.name)
-    have = min((chip.memory_total_mib or 0 for chip in cards.chips), default=0) or draft.accelerator.chip_memory_mib
+    draft.require_chips(build.chips, build.name)
+    have = draft.chip_memory_mib
     if not have:
         return
     spare = draft.accelerator.memory_spare_mib

@@ -30,7 +30,7 @@ def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
     Where one server has all replicas, it is one allotment with the chips of each.
     """
     cards = draft.observation.cards or AcceleratorState(kind=draft.accelerator.name)
-    parallel = parallel or _tensor_parallel(draft, cards)
+    parallel = parallel or _tensor_parallel(draft)
     if cards.state == "unknown":
         draft.refuse(
             "cards",
@@ -105,7 +105,7 @@ def _one_server(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict
     return Allotment(1, tuple(sorted(chosen)), _Ports(draft).take(1))
 
 
-def _tensor_parallel(draft: Draft, cards: AcceleratorState) -> int:
+def _tensor_parallel(draft: Draft) -> int:
     """S3-R06: as asked, else the first choice of the catalog."""
     choices, asked = draft.placement.tensor_parallel, draft.settings.tensor_parallel
     chosen = asked or choices[0]
@@ -117,8 +117,7 @@ def _tensor_parallel(draft: Draft, cards: AcceleratorState) -> int:
             "correct it in the inventory, or leave it out",
         )
     share = draft.placement.memory_utilization
-    # What the chips have, where they are started: there are cards of the same chip with less.
-    memory = min((chip.memory_total_mib or 0 for chip in cards.chips), default=0) or draft.accelerator.chip_memory_mib
+    memory = draft.chip_memory_mib
     each = draft.model.weights.size / chosen
     if share and memory and each > share * memory * MIB:
         chips = f"{chosen} chip{'s' if chosen > 1 else ''}"

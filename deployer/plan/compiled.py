@@ -86,14 +86,7 @@ def _named(draft: Draft, names: CompiledNames, path: str) -> CompiledModel:
 
 
 def _fits(draft: Draft, names: CompiledNames, known: CompiledModel) -> None:
-    asked = draft.settings.tensor_parallel
-    if asked and asked != known.chips:
-        draft.refuse(
-            "tensor parallel",
-            f"deployer_tensor_parallel={asked}",
-            f"{known.chips}, for which the {names.title} was compiled",
-            "leave it out",
-        )
+    draft.require_chips(known.chips, f"the {names.title}")
     layers = {**draft.runtime.options, **draft.placement.options, **draft.settings.options}
     length = layers.get("max-model-len")
     length = length if isinstance(length, int) else draft.placement.max_model_len

@@ -62,6 +62,12 @@ class Draft:
         return self.settings.port or self.runtime.port
 
     @property
+    def chip_memory_mib(self) -> int | None:
+        """What each chip has, where they are started: there are cards of the same chip with less."""
+        chips = self.observation.cards.chips if self.observation.cards else ()
+        return min((chip.memory_total_mib or 0 for chip in chips), default=0) or self.accelerator.chip_memory_mib
+
+    @property
     def start_s(self) -> int:
         """Estimate from the start of a server to its first answer."""
         return self.runtime.start_s + self.model.weights.size // LOAD_BYTES_PER_S
@@ -83,6 +89,17 @@ class Draft:
     def refuse(self, check: str, found: str, wanted: str, remedy: str) -> None:
         """Add a refusal."""
         self.refused.append(Refusal(check=check, found=found, wanted=wanted, remedy=remedy))
+
+    def require_chips(self, chips: int, compiled: str) -> None:
+        """Refuse another number of chips than what `compiled` names was compiled for."""
+        asked = self.settings.tensor_parallel
+        if asked and asked != chips:
+            self.refuse(
+                "tensor parallel",
+                f"deployer_tensor_parallel={asked}",
+                f"{chips}, for which {compiled} was compiled",
+                "leave it out",
+            )
 
     def needs(self, place: str, size: int) -> None:
         """Note that a step takes room where `place` is."""

@@ -22,8 +22,9 @@ from deployer.plan.draft import Draft, Templates
 from deployer.plan.types import ContainerSpec, ServingSpec
 
 
+@functools.cache
 def load_templates(directory: Path = paths.TEMPLATES) -> Templates:
-    """The texts of the templates; the only part that reads files."""
+    """The texts of the templates; the only part that reads files, once however many hosts there are."""
     found = {path.name: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.j2"))}
     servers = {
         f"{path.parent.name}/{path.name}": path.read_text(encoding="utf-8")

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,10 @@ import pytest
 
 from deployer import fetch
 from deployer.errors import CatalogError, ExitStatus
-from deployer.fetch import Fetched, FetchError, Server, dfss, part, records, servers, sftp
+from deployer.fetch import Fetched, FetchError, Server, part, records, servers, sftp
 from deployer.observe import packages
 from tests.box import BIN, ROOT, free_port
 from tests.unit.depot import CONTENT, MIB, NAME, URL, Depot, config, entry, sha256
-
-
-@pytest.fixture
-def depot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Depot]:
-    monkeypatch.setattr(dfss, "PAUSES_S", (0.0, 0.0))
-    root = tmp_path / "remote"
-    root.mkdir()
-    depot = Depot(root)
-    yield depot
-    depot.close()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return tmp_path / "packages"
 
 
 def left(place: Path) -> set[str]:

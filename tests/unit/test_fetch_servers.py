@@ -6,7 +6,6 @@ import importlib
 import stat
 import struct
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import paramiko
@@ -15,21 +14,6 @@ import pytest
 from deployer import fetch
 from deployer.fetch import FetchError, Server, available_servers, dfss, servers
 from tests.unit.depot import CONTENT, NAME, URL, Depot, config, entry, sha256
-
-
-@pytest.fixture
-def depot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Depot]:
-    monkeypatch.setattr(dfss, "PAUSES_S", (0.0, 0.0))
-    root = tmp_path / "remote"
-    root.mkdir()
-    depot = Depot(root)
-    yield depot
-    depot.close()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return tmp_path / "packages"
 
 
 class Script(paramiko.SubsystemHandler):
