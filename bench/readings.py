@@ -43,12 +43,14 @@ def request(packages: str, address: str) -> dict[str, Any]:
 def readings() -> list[Reading]:
     """The request, thing by thing."""
     asked = request("/packages", "192.0.2.1")
-    found = [Reading("file", _place(each)) for each in asked["files"]]
-    found += [Reading("path", _place(each)) for each in asked["paths"]]
+    own = asked["asked"][ACCELERATOR]
+    found = [Reading("file", _place(each)) for each in (*asked["files"], *own["files"])]
+    found += [Reading("path", _place(each)) for each in (*asked["paths"], *own["paths"])]
     found += [Reading("command", f"stat -f {_place(each)}") for each in asked["disks"]]
     found += [Reading("command", _line(words)) for words in asked["commands"].values()]
+    found += [Reading("command", _line(each["argv"])) for each in own["commands"].values()]
     found += [Reading("command", "npu-smi info -t board -i 8"), Reading("command", f"ls -lR {WEIGHTS}")]
-    found += [Reading("account", each) for each in asked["accounts"]]
+    found += [Reading("account", each) for each in own["accounts"]]
     found += [Reading("command", f"which {' '.join(asked['tools'])}")]
     found += [Reading("command", each) for each in (*DOCKER, *OTHER)]
     found += [Reading("checksum", f"{CONFIG}/{MODEL}/{name}") for name in ("serve.env", "serve.sh", "deployment.json")]

@@ -12,11 +12,14 @@ from typing import Any
 
 from deployer.catalog import Accelerator
 from deployer.observe.observation import AcceleratorState, Chip, DriverState
+from deployer.observe.questions import Answers, Questions, Said
 
 TOOL = "npu-smi"
 DRIVER_INFO = "/usr/local/Ascend/driver/version.info"
 FIRMWARE_INFO = "/usr/local/Ascend/firmware/version.info"
-NOT_STARTED = re.compile(r"ret is (-\d+)")
+NODES = "/dev/davinci[0-9]*"
+# The one answer that says so; -8020, a missing library and silence have other causes, which no reboot mends.
+NOT_STARTED = re.compile(r"ret is -8005\b")
 _ROW = re.compile(r"^\s*\|(.*)\|\s*$")
 _IDLE = re.compile(r"No running processes found in NPU (\d+)")
 
@@ -25,42 +28,39 @@ class UnreadableError(ValueError):
     """The tool answered in a layout that is not known."""
 
 
-def ask(request: dict[str, Any], accelerator: Accelerator) -> None:
-    """Add to the probe's request what this vendor's hosts are asked."""
-    request["files"] += [DRIVER_INFO, FIRMWARE_INFO]
-    request["paths"] += ["/usr/local/Ascend/driver", "/usr/local/Ascend/firmware"]
-    request["commands"] |= {"smi": [TOOL, "info"], "smi-map": [TOOL, "info", "-m"]}
+def ask(accelerator: Accelerator) -> Questions:
+    """What this vendor's hosts are asked."""
+    asked = Questions(
+        files=[DRIVER_INFO, FIRMWARE_INFO],
+        paths=["/usr/local/Ascend/driver", "/usr/local/Ascend/firmware"],
+        holders=[NODES],
+        holders_unless="smi",
+    )
+    asked.command("smi", [TOOL, "info"])
+    asked.command("map", [TOOL, "info", "-m"], after="smi")
     # S3-X07: ids of cards are no counters, they come from the tool.
-    request["commands_each"]["smi-board"] = {
-        "from": "smi-map",
-        "pattern": r"^\s*(\d+)\s+\d+\s+\d+\s",
-        "argv": [TOOL, "info", "-t", "board", "-i", "{}"],
-    }
+    board = [TOOL, "info", "-t", "board", "-i", "{}"]
+    asked.command_for_each("board", "map", r"^\s*(\d+)\s+\d+\s+\d+\s", board)
     if accelerator.driver and accelerator.driver.account:
-        request["accounts"].append(accelerator.driver.account)
+        asked.accounts.append(accelerator.driver.account)
+    return asked
 
 
-def read(
-    raw: Mapping[str, Any], accelerator: Accelerator, cards: AcceleratorState
-) -> tuple[AcceleratorState, DriverState]:
+def read(answers: Answers, accelerator: Accelerator, cards: AcceleratorState) -> tuple[AcceleratorState, DriverState]:
     """What the host answered; `cards` is what its PCI bus shows."""
-    driver = _driver(raw, accelerator)
-    answer = raw["commands"].get("smi", {})
-    text = f"{answer.get('stdout', '')}\n{answer.get('stderr', '')}"
-    if answer.get("rc") != 0:
-        return cards.model_copy(update=_no_answer(answer, text, driver)), driver
+    driver = _driver(answers, accelerator)
+    said = answers.command("smi")
+    if not said.ok:
+        return cards.model_copy(update=_no_answer(said, answers, driver)), driver
     try:
         version, chips = chips_of(
-            parse_table(str(answer["stdout"])), parse_map(str(raw["commands"].get("smi-map", {}).get("stdout", ""))),
+            parse_table(said.stdout),
+            parse_map(answers.command("map").stdout),
             accelerator.devices.chip if accelerator.devices else "",
-        )  # fmt: skip
+        )
     except UnreadableError as error:
         return cards.model_copy(update={"state": "unknown", "problem": f"{TOOL} info: {error}"}), driver
-    boards = [
-        parse_fields(str(each.get("stdout", "")))
-        for name, each in raw["commands"].items()
-        if name.startswith("smi-board ") and each.get("rc") == 0
-    ]
+    boards = [parse_fields(each.stdout) for each in answers.command_for_each("board").values() if each.ok]
     software = [board["Software Version"] for board in boards if board.get("Software Version")]
     firmware = [board["Firmware Version"] for board in boards if board.get("Firmware Version")]
     found = {
@@ -73,33 +73,28 @@ def read(
     return cards.model_copy(update=found), driver
 
 
-def _no_answer(answer: Mapping[str, Any], text: str, driver: DriverState) -> dict[str, Any]:
-    """Why the tool did not show the cards."""
-    if "rc" not in answer:
-        state = "no-driver" if driver.driver is None else "not-started"
-        return {"state": state, "problem": f"{TOOL}: {answer.get('error') or 'was not asked'}"}
-    code = NOT_STARTED.search(text)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    words = lines[-1][:200] if lines else f"status {answer['rc']}"
-    return {"state": "not-started" if code or driver.driver else "unknown", "problem": f"{TOOL}: {words}"}
+def _no_answer(said: Said, answers: Answers, driver: DriverState) -> dict[str, Any]:
+    """Why the tool did not show the cards: only what says that they are not started means that they are not."""
+    if driver.driver is None and said.error == "No such file or directory":
+        return {"state": "no-driver", "problem": f"{TOOL}: {said.words}"}
+    held = [f"pid {pids[0]} uses {node}" for node, pids in sorted(answers.holders.items()) if pids]
+    if NOT_STARTED.search(said.text) and not held:
+        return {"state": "not-started", "problem": f"{TOOL}: {said.words}"}
+    return {"state": "silent", "problem": "; ".join([f"{TOOL}: {said.words}", *held[:1]])}
 
 
-def _driver(raw: Mapping[str, Any], accelerator: Accelerator) -> DriverState:
-    driver, firmware = (parse_version_info(_text(raw, path)) for path in (DRIVER_INFO, FIRMWARE_INFO))
-    there = raw["paths"].get("/usr/local/Ascend/driver", {}).get("exists")
+def _driver(answers: Answers, accelerator: Accelerator) -> DriverState:
+    driver, firmware = (parse_version_info(answers.text(path)) for path in (DRIVER_INFO, FIRMWARE_INFO))
+    there = answers.exists("/usr/local/Ascend/driver")
     account = accelerator.driver.account if accelerator.driver else ""
     return DriverState(
         driver=driver.get("Version") or None,
         firmware=firmware.get("Version") or None,
         compatible=compatible(driver, firmware),
         # The version file is what an installer writes last.
-        half_installed=bool(there) and not driver.get("Version"),
-        account=not account or bool(raw["accounts"].get(account)),
+        half_installed=there and not driver.get("Version"),
+        account=not account or answers.account(account),
     )
-
-
-def _text(raw: Mapping[str, Any], path: str) -> str:
-    return str(raw["files"].get(path, {}).get("text") or "")
 
 
 def parse_version_info(text: str) -> dict[str, str]:

@@ -28,6 +28,7 @@ from deployer.observe.observation import (
     Process,
     Python,
 )
+from deployer.observe.questions import Answers
 from deployer.observe.settings import Settings
 from deployer.observe.transport import ProbeError, too_old
 from deployer.observe.vendors import VENDORS
@@ -207,6 +208,9 @@ def _kernel_headers(raw: Raw, accelerator: Accelerator) -> str:
     kernel = raw["host"]["kernel"]
     if not raw["paths"].get("/lib/modules/{kernel}/build", {}).get("exists"):
         return f"/lib/modules/{kernel}/build is missing"
+    if _package_manager(raw["tools"]) != "dnf":
+        # A Debian host may have rpm too, and no package of its kernel is an RPM.
+        return "ok"
     rpm = raw["commands"].get("kernel-rpm", {})
     missing = re.findall(r"package (\S+) is not installed", str(rpm.get("stdout", "")))
     return f"{missing[0]} is not installed" if "rc" in rpm and missing else "ok"
@@ -225,7 +229,8 @@ def _cards(raw: Raw, accelerator: Accelerator, data_key: str) -> tuple[Accelerat
     )
     if accelerator.driver is None:
         return state, None
-    state, driver = VENDORS[accelerator.vendor].read(raw, accelerator, state)
+    answers = Answers.of(raw, accelerator.name)
+    state, driver = VENDORS[accelerator.vendor].read(answers, accelerator, state)
     if not found and not state.chips and state.mode != "soc":
         state = state.model_copy(update={"state": "absent"})
     try:

@@ -15,6 +15,7 @@ import os
 import pwd
 import re
 import resource
+import signal
 import socket
 import stat
 import struct
@@ -329,16 +330,23 @@ def command(argv: List[str], timeout_s: float = COMMAND_TIMEOUT_S) -> Dict[str, 
     environment = dict(os.environ, LC_ALL="C", LANG="C")
     environment["PATH"] = environment.get("PATH", "") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            timeout=timeout_s, env=environment, check=False,
+        started = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+            start_new_session=True,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return {"error": "no answer within %d s" % timeout_s}
     except OSError as error:
         return {"error": error.strerror}
-    texts = [text[:TEXT_LIMIT].decode("utf-8", "replace") for text in (done.stdout, done.stderr)]
-    return {"rc": done.returncode, "stdout": texts[0], "stderr": texts[1]}
+    try:
+        printed = started.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        # With what it has started. One that hangs in the kernel outlives even that, and is not waited for.
+        try:
+            os.killpg(started.pid, signal.SIGKILL)
+        except OSError:
+            pass
+        return {"error": "no answer within %d s" % timeout_s}
+    texts = [text[:TEXT_LIMIT].decode("utf-8", "replace") for text in printed]
+    return {"rc": started.returncode, "stdout": texts[0], "stderr": texts[1]}
 
 
 def command_for_each(name: str, each: Dict[str, Any], commands: Dict[str, Any], timeout_s: float) -> Dict[str, Any]:
@@ -348,6 +356,43 @@ def command_for_each(name: str, each: Dict[str, Any], commands: Dict[str, Any], 
     return {
         "%s %s" % (name, item): command([word.replace("{}", item) for word in each["argv"]], timeout_s)
         for item in found
+    }
+
+
+def holders(patterns: List[str]) -> Dict[str, List[int]]:
+    """Device node → the processes that have it open, as far as this account may see."""
+    nodes = {path for pattern in patterns for path in glob.glob(pattern)}
+    found: Dict[str, List[int]] = {}
+    for link in glob.iglob("/proc/[0-9]*/fd/*") if nodes else ():
+        try:
+            target = os.readlink(link)
+        except OSError:
+            continue
+        if target in nodes:
+            found.setdefault(target, []).append(int(link.split("/")[2]))
+    return found
+
+
+def asked(questions: Dict[str, Any], placed: Callable[[str], str], filled: Callable[[str], str]) -> Dict[str, Any]:
+    """The answers to one accelerator's questions; nothing in it meets another's."""
+    limit = float(questions.get("timeout_s") or COMMAND_TIMEOUT_S)
+    commands: Dict[str, Any] = {}
+    for name, each in questions.get("commands", {}).items():
+        first = commands.get(each.get("after") or name, {"rc": 0})
+        if "rc" in first:
+            commands[name] = command([filled(word) for word in each["argv"]], limit)
+        else:
+            commands[name] = {"error": "not asked: %s" % first.get("error")}
+    for name, each in questions.get("commands_each", {}).items():
+        commands.update(command_for_each(name, each, commands, limit))
+    well = commands.get(questions.get("holders_unless") or "", {}).get("rc") == 0
+    return {
+        "files": {path: read_text(placed(path)) for path in questions.get("files", [])},
+        "paths": {path: path_facts(placed(path)) for path in questions.get("paths", [])},
+        "globs": {each: sorted(glob.glob(placed(each)))[:LISTING_LIMIT] for each in questions.get("globs", [])},
+        "accounts": {name: has_account(name) for name in questions.get("accounts", [])},
+        "commands": commands,
+        "holders": {} if well else holders(questions.get("holders", [])),
     }
 
 
@@ -565,11 +610,6 @@ def observe(request: Dict[str, Any]) -> Dict[str, Any]:
     names = os.uname()
     engine = docker() if request.get("docker") else {}
     running = {each["name"]: int(each["pid"]) for each in engine.get("containers", [])}
-    limit = float(request.get("command_timeout_s") or COMMAND_TIMEOUT_S)
-    asked = request.get("commands", {}).items()
-    commands = {name: command([filled(word) for word in argv], limit) for name, argv in asked}
-    for name, each in request.get("commands_each", {}).items():
-        commands.update(command_for_each(name, each, commands, limit))
     return {
         "version": 1,
         "python": {"executable": sys.executable, "version": "%d.%d.%d" % sys.version_info[:3]},
@@ -593,10 +633,10 @@ def observe(request: Dict[str, Any]) -> Dict[str, Any]:
         "tools": {name: which(name) for name in request.get("tools", [])},
         "pythons": pythons(request.get("python", "")) if wants_pythons(request, placed) else [],
         "deployments": {root: deployments(placed(root), running) for root in request.get("deployments", [])},
-        "commands": commands,
+        "commands": {n: command([filled(word) for word in argv]) for n, argv in request.get("commands", {}).items()},
+        "asked": {name: asked(each, placed, filled) for name, each in request.get("asked", {}).items()},
         "docker": engine,
         "docker_logs": {name: docker_log(name, lines) for name, lines in request.get("docker_logs", {}).items()},
-        "accounts": {name: has_account(name) for name in request.get("accounts", [])},
         "listeners": listeners(request.get("ports", [])),
         "marked": list(marked().values()),
         "logs": {path: log_tail(placed(path), size) for path, size in request.get("logs", {}).items()},

@@ -70,8 +70,8 @@ def build(catalog: Catalog, settings: Settings) -> dict[str, Any]:
         "ports": [] if model else _ports(settings.port or PORT),
         "python": settings.python,
         "commands": {},
-        "commands_each": {},
-        "accounts": [],
+        # Accelerator → what its hosts are asked: each has its own, since a model may run on several.
+        "asked": {},
     }
     for accelerator in candidates(catalog, settings):
         _add(request, catalog, settings, accelerator, model)
@@ -124,4 +124,4 @@ def _add_cards(request: dict[str, Any], accelerator: Accelerator, data: str) -> 
     request["paths"] += ["/lib/modules/{kernel}/build", *(mount.path for mount in accelerator.mounts)]
     # S3-R15: both packages, of the running kernel.
     request["commands"]["kernel-rpm"] = ["rpm", "-q", "kernel-devel-{kernel}", "kernel-headers-{kernel}"]
-    VENDORS[accelerator.vendor].ask(request, accelerator)
+    request["asked"][accelerator.name] = VENDORS[accelerator.vendor].ask(accelerator).request()

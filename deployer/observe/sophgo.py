@@ -12,12 +12,14 @@ from typing import Any
 
 from deployer.catalog import Accelerator
 from deployer.observe.observation import AcceleratorState, Chip, DriverState
+from deployer.observe.questions import Answers, Questions
 
 MODULE = "/sys/module/bmsophon"
 NODES = "/dev/bm-sophon[0-9]*"
 # A system on a chip has its driver in its own image, and this node.
 SOC = "/dev/bm-tpu0"
 PROC = "/proc/bmsophon"
+_INSTALLED = ("/opt/sophon/driver-*", "/opt/sophon/libsophon-*")
 _FILES = (
     "driver_version", "card_num", "chip_num", "card*/board_type", "card*/sn", "card*/mode", "card*/chip_num_on_card",
     "card*/bmsophon*/tpuid", "card*/bmsophon*/dbdf", "card*/bmsophon*/status", "card*/bmsophon*/chip_temp",
@@ -34,29 +36,25 @@ _DEBS = "dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\\n' 'sophon
 _RPMS = "rpm -qa 'sophon-*' 2> /dev/null"
 
 
-def ask(request: dict[str, Any], accelerator: Accelerator) -> None:  # noqa: ARG001
-    """Add to the probe's request what this vendor's hosts are asked."""
+def ask(accelerator: Accelerator) -> Questions:  # noqa: ARG001
+    """What this vendor's hosts are asked."""
+    asked = Questions(paths=[MODULE, SOC], globs=[NODES, *_INSTALLED])
     files = " ".join(f"{PROC}/{each}" for each in _FILES)
-    request["commands"] |= {
-        "sophon-proc": ["/bin/sh", "-c", f"grep -sH '' {files}; true"],
-        "sophon-smi": ["/bin/sh", "-c", _SMI],
-        "sophon-debs": ["/bin/sh", "-c", f"{_DEBS}; true"],
-        "sophon-rpms": ["/bin/sh", "-c", f"{_RPMS}; true"],
-    }
-    request["paths"] += [MODULE, SOC]
-    request.setdefault("globs", []).extend([NODES, "/opt/sophon/driver-*", "/opt/sophon/libsophon-*"])
+    asked.command("proc", ["/bin/sh", "-c", f"grep -sH '' {files}; true"])
+    asked.command("smi", ["/bin/sh", "-c", _SMI])
+    asked.command("debs", ["/bin/sh", "-c", f"{_DEBS}; true"])
+    asked.command("rpms", ["/bin/sh", "-c", f"{_RPMS}; true"])
+    return asked
 
 
-def read(
-    raw: Mapping[str, Any], accelerator: Accelerator, cards: AcceleratorState
-) -> tuple[AcceleratorState, DriverState]:
+def read(answers: Answers, accelerator: Accelerator, cards: AcceleratorState) -> tuple[AcceleratorState, DriverState]:
     """What the host answered; `cards` is what its PCI bus shows."""
-    proc = parse_proc(str(raw["commands"].get("sophon-proc", {}).get("stdout", "")))
-    smi = raw["commands"].get("sophon-smi", {})
-    screen = parse_screen(str(smi.get("stdout", "")))
+    proc = parse_proc(answers.command("proc").stdout)
+    smi = answers.command("smi")
+    screen = parse_screen(smi.stdout)
     version, date = _release(proc.get("driver_version", ""))
-    driver = DriverState(driver=version, released=date, method=_method(raw))
-    if raw["paths"].get(SOC, {}).get("exists"):
+    driver = DriverState(driver=version, released=date, method=_method(answers))
+    if answers.exists(SOC):
         # It has one chip, and nothing to choose.
         memory = screen.get(0, {}).get("memory_total_mib")
         chip = Chip(id=0, card=0, chip=0, device=SOC, health="OK", memory_total_mib=memory)
@@ -65,20 +63,19 @@ def read(
         ), driver
     device = accelerator.devices.chip if accelerator.devices else ""
     chips = tuple(_chips(proc, screen, device))
-    nodes = len(raw.get("globs", {}).get(NODES, ()))
+    nodes = len(answers.glob(NODES))
     update: dict[str, Any] = {"mode": "pcie", "driver_version": version, "chips": chips}
     if chips:
         update |= {"cards": len({chip.card for chip in chips}), "product": _product(proc, screen) or cards.product}
-    loaded = raw["paths"].get(MODULE, {}).get("exists")
-    if not loaded:
+    if not answers.exists(MODULE):
         update |= {"state": "no-driver", "problem": "module bmsophon is not loaded", "chips": ()}
     elif nodes != cards.pci_chips or not nodes:
         # The package manager ends well whatever the driver did: the nodes are what counts.
         update |= {"state": "not-started", "problem": f"{nodes} of {cards.pci_chips} chips have a node"}
     elif not chips:
-        lines = [line.strip() for line in str(smi.get("stderr", "")).splitlines() if line.strip()]
-        said = lines[-1][:200] if lines else str(smi.get("error") or "a layout that is not known")
-        update |= {"state": "unknown", "problem": f"/proc/bmsophon and bm-smi: {said}"}
+        said = smi.words if smi.stderr.strip() or not smi.ok else "a layout that is not known"
+        state = "unknown" if smi.rc is not None else "silent"
+        update |= {"state": state, "problem": f"/proc/bmsophon and bm-smi: {said}"}
     else:
         update["state"] = "ok"
     return cards.model_copy(update=update), driver
@@ -191,17 +188,17 @@ def _release(text: str) -> tuple[str | None, str]:
     return (match[1], match[2]) if match else (None, "")
 
 
-def _method(raw: Mapping[str, Any]) -> str:
+def _method(answers: Answers) -> str:
     """How libsophon came onto the host; two ways on one host are `deb+tar` and the like."""
     packages = {
-        "deb": ("sophon-debs", r"^sophon-(driver|libsophon) \S+ ii"),
-        "rpm": ("sophon-rpms", r"^sophon-(driver|libsophon)-"),
+        "deb": ("debs", r"^sophon-(driver|libsophon) \S+ ii"),
+        "rpm": ("rpms", r"^sophon-(driver|libsophon)-"),
     }
     found = [
         method
         for method, (name, pattern) in packages.items()
-        if re.search(pattern, str(raw["commands"].get(name, {}).get("stdout", "")), re.MULTILINE)
+        if re.search(pattern, answers.command(name).stdout, re.MULTILINE)
     ]
-    if not found and raw.get("globs", {}).get("/opt/sophon/driver-*"):
+    if not found and answers.glob(_INSTALLED[0]):
         found.append("tar")
     return "+".join(found)

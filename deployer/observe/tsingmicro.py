@@ -9,12 +9,12 @@ empty.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
 from deployer.catalog import Accelerator
 from deployer.observe.observation import AcceleratorState, Chip, DriverState
+from deployer.observe.questions import Answers, Questions, Said
 
 TOOL = "tsm_smi"
 # The vendor's package puts its programs there, and on PATH only for shells that read its profile.
@@ -30,36 +30,29 @@ FREE = "No running processes found"
 _CAPTIONS = ("Card count", "TSM-SMI", "NPU-Util")
 
 
-def ask(request: dict[str, Any], accelerator: Accelerator) -> None:  # noqa: ARG001
-    """Add to the probe's request what this vendor's hosts are asked."""
-    request["command_timeout_s"] = TIMEOUT_S
-    request["commands"] |= {
-        "smi": ["/bin/sh", "-c", _SHELL],
-        "smi-version": ["/bin/sh", "-c", f"{_SHELL} --version"],
-    }
+def ask(accelerator: Accelerator) -> Questions:  # noqa: ARG001
+    """What this vendor's hosts are asked."""
+    asked = Questions(paths=[MODULE], globs=list(NODES), timeout_s=TIMEOUT_S, holders=list(NODES), holders_unless="smi")
+    asked.command("smi", ["/bin/sh", "-c", _SHELL])
+    asked.command("version", ["/bin/sh", "-c", f"{_SHELL} --version"], after="smi")
     # Per card, whether a program runs on it.
-    request["commands_each"]["smi-card"] = {
-        "from": "smi", "pattern": r"^\|\s*(\d+)\s+[A-Za-z]\S*\s*\|", "argv": ["/bin/sh", "-c", f"{_SHELL} -i {{}}"],
-    }  # fmt: skip
-    request["paths"].append(MODULE)
-    request.setdefault("globs", []).extend(NODES)
+    card = ["/bin/sh", "-c", f"{_SHELL} -i {{}}"]
+    asked.command_for_each("card", "smi", r"^\|\s*(\d+)\s+[A-Za-z]\S*\s*\|", card)
+    return asked
 
 
-def read(
-    raw: Mapping[str, Any], accelerator: Accelerator, cards: AcceleratorState
-) -> tuple[AcceleratorState, DriverState]:
+def read(answers: Answers, accelerator: Accelerator, cards: AcceleratorState) -> tuple[AcceleratorState, DriverState]:
     """What the host answered; `cards` is what its PCI bus shows."""
-    answer = raw["commands"].get("smi", {})
-    version = parse_version(str(raw["commands"].get("smi-version", {}).get("stdout", "")))
+    said = answers.command("smi")
+    version = parse_version(answers.command("version").stdout)
     driver = DriverState(driver=version)
-    text = str(answer.get("stdout", ""))
-    if answer.get("rc") != 0:
-        return cards.model_copy(update=_no_answer(raw, answer)), driver
-    chips = parse_table(text, accelerator.devices.chip if accelerator.devices else "")
+    if not said.ok:
+        return cards.model_copy(update=_no_answer(said, answers)), driver
+    chips = parse_table(said.stdout, accelerator.devices.chip if accelerator.devices else "")
     if not chips:
-        problem = f"{TOOL}: a layout that is not known" if text.strip() else f"{TOOL}: no output"
+        problem = f"{TOOL}: a layout that is not known" if said.stdout.strip() else f"{TOOL}: no output"
         return cards.model_copy(update={"state": "unknown", "problem": problem}), driver
-    busy = {card for card in {chip.card for chip in chips} if _is_busy(raw, card)}
+    busy = {card for card in {chip.card for chip in chips} if _is_busy(answers, card)}
     chips = tuple(chip.model_copy(update={"busy": chip.card in busy}) for chip in chips)
     found = {
         "state": "ok",
@@ -70,26 +63,24 @@ def read(
     return cards.model_copy(update=found), driver
 
 
-def _no_answer(raw: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+def _no_answer(said: Said, answers: Answers) -> dict[str, Any]:
     """Why the tool did not show the cards: without module and nodes there is no driver.
 
-    One that hangs has not said that the chips are down, and nothing is started on top of it.
+    One that hangs has not said that the chips are down, nor has one whose chips a program has open, and nothing is
+    started on top of it.
     """
-    loaded = raw["paths"].get(MODULE, {}).get("exists") or any(raw.get("globs", {}).get(each) for each in NODES)
-    said = f"{answer.get('stdout', '')}\n{answer.get('stderr', '')}"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    if answer.get("rc") == 127:
-        lines = ["not installed"]
-    words = lines[-1][:200] if lines else str(answer.get("error") or f"status {answer.get('rc')}")
-    if loaded and "rc" not in answer:
-        return {"state": "unknown", "problem": f"{TOOL}: {words}"}
-    return {"state": "not-started" if loaded else "no-driver", "problem": f"{TOOL}: {words}"}
+    loaded = answers.exists(MODULE) or any(answers.glob(each) for each in NODES)
+    problem = f"{TOOL}: {'not installed' if said.rc == 127 else said.words}"
+    held = [f"pid {pids[0]} uses {node}" for node, pids in sorted(answers.holders.items()) if pids]
+    if loaded and (said.rc is None or held):
+        return {"state": "silent", "problem": "; ".join([problem, *held[:1]])}
+    return {"state": "not-started" if loaded else "no-driver", "problem": problem}
 
 
-def _is_busy(raw: Mapping[str, Any], card: int) -> bool:
+def _is_busy(answers: Answers, card: int) -> bool:
     """`tsm_smi -i CARD` ends with 0 and this line when the card is free, with 0 and another screen when it is not."""
-    answer = raw["commands"].get(f"smi-card {card}", {})
-    return answer.get("rc") == 0 and FREE not in str(answer.get("stdout", ""))
+    said = answers.command_for_each("card").get(str(card))
+    return said is not None and said.ok and FREE not in said.stdout
 
 
 def parse_version(text: str) -> str | None:

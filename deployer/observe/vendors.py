@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from deployer.catalog import Accelerator
 from deployer.observe import ascend, sophgo, tsingmicro
 from deployer.observe.observation import AcceleratorState, DriverState
+from deployer.observe.questions import Answers, Questions
 
 
 class Vendor(NamedTuple):
     """A vendor's part of observing."""
 
-    ask: Callable[[dict[str, Any], Accelerator], None]
-    read: Callable[[Mapping[str, Any], Accelerator, AcceleratorState], tuple[AcceleratorState, DriverState]]
+    ask: Callable[[Accelerator], Questions]
+    read: Callable[[Answers, Accelerator, AcceleratorState], tuple[AcceleratorState, DriverState]]
 
 
 VENDORS = {

@@ -11,6 +11,7 @@ import pytest
 from deployer import catalog
 from deployer.observe import ascend
 from deployer.observe.observation import AcceleratorState
+from deployer.observe.questions import Answers
 
 SAMPLES = Path(__file__).parent / "samples" / "ascend"
 TABLES = sorted(path.name for path in SAMPLES.glob("npu-smi-info.*.txt"))
@@ -92,13 +93,20 @@ def test_board_gives_the_running_versions() -> None:
     assert narrow["Software Version"].startswith("24.1.0")
 
 
-def raw(info: dict[str, Any], files: dict[str, str] | None = None, **commands: Any) -> dict[str, Any]:
-    return {
+def raw(
+    info: dict[str, Any],
+    files: dict[str, str] | None = None,
+    held: dict[str, list[int]] | None = None,
+    **commands: Any,
+) -> Answers:
+    readings = {
         "commands": {"smi": info, **commands},
         "files": {path: {"text": text} for path, text in (files or {}).items()},
         "paths": {"/usr/local/Ascend/driver": {"exists": bool(files)}},
         "accounts": {"HwHiAiUser": True},
+        "holders": held or {},
     }
+    return Answers(readings)
 
 
 CARDS = AcceleratorState(kind="ascend-310p", product="Atlas 300I Duo", cards=1, pci_chips=2)
@@ -106,22 +114,23 @@ INSTALLED = {ascend.DRIVER_INFO: "Version=24.1.rc3\n", ascend.FIRMWARE_INFO: "Ve
 ANSWERS: dict[str, tuple[dict[str, Any], dict[str, str], str, str]] = {
     # name: the tool's answer, version files, state, part of the problem
     "no driver": ({"error": "No such file or directory"}, {}, "no-driver", "No such file"),
-    "tool is gone": ({"error": "No such file or directory"}, INSTALLED, "not-started", "No such file"),
+    "tool is gone": ({"error": "No such file or directory"}, INSTALLED, "silent", "No such file"),
     "-8005": ({"rc": 255, "stdout": sample("err.npu-smi.-8005.container.txt")}, INSTALLED, "not-started", "-8005"),
     "-8005, not root": (
         {"rc": 255, "stdout": sample("err.npu-smi.-8005.nonroot.txt")}, INSTALLED, "not-started", "-8005",
     ),
-    "-8020": ({"rc": 255, "stderr": sample("err.npu-smi.-8020.device-is-used.txt")}, INSTALLED, "not-started", "-8020"),
+    "-8020": ({"rc": 255, "stderr": sample("err.npu-smi.-8020.device-is-used.txt")}, INSTALLED, "silent", "-8020"),
     "library missing": (
-        {"rc": 127, "stderr": sample("err.npu-smi.missing-libc_sec.txt")}, INSTALLED, "not-started", "libc_sec",
+        {"rc": 127, "stderr": sample("err.npu-smi.missing-libc_sec.txt")}, INSTALLED, "silent", "libc_sec",
     ),
-    "no answer in time": ({"error": "no answer within 20 s"}, INSTALLED, "not-started", "20 s"),
+    "no answer in time": ({"error": "no answer within 20 s"}, INSTALLED, "silent", "20 s"),
+    "no answer of a tool without a driver": ({"error": "no answer within 20 s"}, {}, "silent", "20 s"),
     "a layout of tomorrow": ({"rc": 0, "stdout": "NPU ID | 5 columns\n0 | fine\n"}, INSTALLED, "unknown", "not known"),
     "nothing": ({"rc": 0, "stdout": ""}, INSTALLED, "unknown", "no output"),
     "half a table": (
         {"rc": 0, "stdout": sample("npu-smi-info.310P3.300I-Duo.24.1.rc2.1card.txt")[:700]}, INSTALLED, "unknown", "",
     ),
-    "fails without a word": ({"rc": 1, "stdout": "", "stderr": ""}, {}, "unknown", "status 1"),
+    "fails without a word": ({"rc": 1, "stdout": "", "stderr": ""}, {}, "silent", "status 1"),
 }  # fmt: skip
 
 
@@ -135,10 +144,17 @@ def test_what_is_no_table_is_never_taken_for_no_cards(name: str) -> None:
     assert driver.driver == ((files and "24.1.rc3") or None)
 
 
+def test_devices_that_a_program_has_open_are_started_whatever_the_tool_says() -> None:
+    said = {"rc": 255, "stdout": sample("err.npu-smi.-8005.container.txt"), "stderr": ""}
+    cards, _ = ascend.read(raw(said, INSTALLED, {"/dev/davinci0": [4711], "/dev/davinci1": []}), ACCELERATOR, CARDS)
+    assert cards.state == "silent"
+    assert "-8005; pid 4711 uses /dev/davinci0" in cards.problem
+
+
 def test_running_versions_are_the_board_s() -> None:
     table = {"rc": 0, "stdout": sample("npu-smi-info.310P3.300I-Duo.25.0.rc1.1.1card.healthy.txt")}
     board = {"rc": 0, "stdout": sample("npu-smi-info-t-board.310P.300I-Duo.25.5.1.txt")}
-    cards, _ = ascend.read(raw(table, INSTALLED, **{"smi-board 8": board}), ACCELERATOR, CARDS)
+    cards, _ = ascend.read(raw(table, INSTALLED, **{"board 8": board}), ACCELERATOR, CARDS)
     assert (cards.state, cards.driver_version, cards.firmware_version) == ("ok", "25.5.1", "7.8.0.6.201")
     cards, _ = ascend.read(raw(table, INSTALLED), ACCELERATOR, CARDS)
     assert (cards.driver_version, cards.firmware_version) == ("25.0.rc1.1", None)

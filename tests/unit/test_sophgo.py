@@ -10,6 +10,7 @@ import pytest
 from deployer import catalog, observe
 from deployer.observe import sophgo
 from deployer.observe.observation import AcceleratorState
+from deployer.observe.questions import Answers
 from deployer.observe.parse import detect
 from tests.unit import host
 
@@ -39,15 +40,16 @@ def proc(chips: int, board: str = "SC7+", fault: int | None = None) -> str:
     return "".join(f"/proc/bmsophon/{line}\n" for line in lines)
 
 
-def raw(screen: str = "", files: str = "", nodes: int = 3, module: bool = True, **more: Any) -> dict[str, Any]:
-    """A host's readings."""
+def raw(screen: str = "", files: str = "", nodes: int = 3, module: bool = True, **more: Any) -> Answers:
+    """A host's answers."""
     smi = more.pop("smi", {"rc": 0, "stdout": screen, "stderr": ""})
-    commands = {"sophon-proc": {"rc": 0, "stdout": files}, "sophon-smi": smi, **more.pop("commands", {})}
-    return {
+    commands = {"proc": {"rc": 0, "stdout": files}, "smi": smi, **more.pop("commands", {})}
+    readings = {
         "commands": commands,
         "paths": {sophgo.MODULE: {"exists": module}, sophgo.SOC: {"exists": more.pop("soc", False)}},
         "globs": {sophgo.NODES: [f"/dev/bm-sophon{number}" for number in range(nodes)], **more},
     }
+    return Answers(readings)
 
 
 def bus(chips: int) -> AcceleratorState:
@@ -136,7 +138,7 @@ STATES: dict[str, tuple[dict[str, Any], str, str]] = {
     "one node is missing": (raw(sample(RUNNING), proc(3), nodes=2), "not-started", "2 of 3 chips have a node"),
     "one node too many": (raw(sample(RUNNING), proc(3), nodes=4), "not-started", "4 of 3 chips"),
     "tool finds nothing": (raw(smi={"rc": 1, "stdout": "", "stderr": NO_DEVICE}), "unknown", "No such file"),
-    "tool hangs": (raw(smi={"error": "no answer within 20 s"}), "unknown", "no answer within 20 s"),
+    "tool hangs": (raw(smi={"error": "no answer within 20 s"}), "silent", "no answer within 20 s"),
     "unknown layout": (raw("BM-SMI 9\nall is well\n"), "unknown", "a layout that is not known"),
 }
 
@@ -162,12 +164,12 @@ def test_system_on_a_chip_is_told_apart() -> None:
 DEBS = "sophon-driver 0.5.1 ii \nsophon-libsophon 0.5.1 ii \n"
 METHODS: dict[str, tuple[dict[str, Any], str]] = {
     "none": ({}, ""),
-    "deb": ({"commands": {"sophon-debs": {"stdout": DEBS}}}, "deb"),
-    "deb that was removed": ({"commands": {"sophon-debs": {"stdout": "sophon-driver 0.5.1 rc \n"}}}, ""),
-    "rpm": ({"commands": {"sophon-rpms": {"stdout": "sophon-driver-0.5.1-1.x86_64\n"}}}, "rpm"),
+    "deb": ({"commands": {"debs": {"stdout": DEBS}}}, "deb"),
+    "deb that was removed": ({"commands": {"debs": {"stdout": "sophon-driver 0.5.1 rc \n"}}}, ""),
+    "rpm": ({"commands": {"rpms": {"stdout": "sophon-driver-0.5.1-1.x86_64\n"}}}, "rpm"),
     "tar": ({"/opt/sophon/driver-*": ["/opt/sophon/driver-0.5.1"]}, "tar"),
     "two": (
-        {"commands": {"sophon-debs": {"stdout": DEBS}, "sophon-rpms": {"stdout": "sophon-libsophon-0.5.1-1.x86_64\n"}}},
+        {"commands": {"debs": {"stdout": DEBS}, "rpms": {"stdout": "sophon-libsophon-0.5.1-1.x86_64\n"}}},
         "deb+rpm",
     ),
 }
@@ -187,9 +189,9 @@ def test_damaged_files_are_no_chips() -> None:
 
 
 def test_host_is_asked_for_files_first_and_the_screen_as_a_file() -> None:
-    request = observe.build(catalog.load(), observe.Settings(accelerator="bm1684x"))
-    assert "/proc/bmsophon/driver_version" in request["commands"]["sophon-proc"][-1]
-    assert "--noloop --file=" in request["commands"]["sophon-smi"][-1]
+    request = observe.build(catalog.load(), observe.Settings(accelerator="bm1684x"))["asked"]["bm1684x"]
+    assert "/proc/bmsophon/driver_version" in request["commands"]["proc"]["argv"][-1]
+    assert "--noloop --file=" in request["commands"]["smi"]["argv"][-1]
 
 
 def test_cards_that_the_bus_shows_wrongly_are_none_of_these() -> None:

@@ -11,6 +11,7 @@ import pytest
 from deployer import catalog, observe
 from deployer.observe import tsingmicro
 from deployer.observe.observation import AcceleratorState
+from deployer.observe.questions import Answers
 
 SAMPLES = Path(__file__).parent / "samples" / "tx8"
 SCREEN = (SAMPLES / "tsm_smi_SYNTHETIC_32chips.txt").read_text(encoding="utf-8")
@@ -19,13 +20,17 @@ CARDS = AcceleratorState(kind="tx8", product="Tsingmicro TX81", cards=32, pci_ch
 VERSION = "| Driver Version | v260604163331.01 |\n"
 
 
-def raw(smi: dict[str, Any], module: bool = False, nodes: tuple[str, ...] = (), version: str = "") -> dict[str, Any]:
-    """A host's readings."""
-    return {
-        "commands": {"smi": smi, "smi-version": {"rc": 0, "stdout": version, "stderr": ""}},
+def raw(
+    smi: dict[str, Any], module: bool = False, nodes: tuple[str, ...] = (), version: str = "", **more: Any
+) -> Answers:
+    """A host's answers."""
+    readings = {
+        "commands": {"smi": smi, "version": {"rc": 0, "stdout": version, "stderr": ""}},
         "paths": {tsingmicro.MODULE: {"exists": module}},
         "globs": {tsingmicro.NODES[0]: list(nodes), tsingmicro.NODES[1]: []},
     }
+    readings["commands"] |= more.pop("commands", {})
+    return Answers(readings | more)
 
 
 def answer(stdout: str, rc: int = 0, stderr: str = "") -> dict[str, Any]:
@@ -69,7 +74,7 @@ STATES: dict[str, tuple[dict[str, Any], str, str]] = {
     "no driver": (raw(answer("", 127, "sh: tsm_smi: not found")), "no-driver", "not installed"),
     "module without devices": (raw(answer("open failed\n", 1), True), "not-started", "open failed"),
     "nodes without module": (raw(answer("", 1), nodes=("/dev/accel/dev-0",)), "not-started", "status 1"),
-    "tool hangs": (raw({"error": "no answer within 30 s"}, True), "unknown", "within 30 s"),
+    "tool hangs": (raw({"error": "no answer within 30 s"}, True), "silent", "within 30 s"),
 }
 
 
@@ -87,9 +92,9 @@ def test_version_that_is_not_there(text: str) -> None:
 
 
 def test_host_is_asked_with_the_patience_that_the_tool_needs() -> None:
-    request = observe.build(catalog.load(), observe.Settings(accelerator="tx8"))
-    assert request["command_timeout_s"] == 30
-    assert request["commands"]["smi"][-1].endswith("exec tsm_smi")
+    request = observe.build(catalog.load(), observe.Settings(accelerator="tx8"))["asked"]["tx8"]
+    assert request["timeout_s"] == 30
+    assert request["commands"]["smi"]["argv"][-1].endswith("exec tsm_smi")
     assert "/dev/accel/dev-*" in request["globs"]
 
 
@@ -104,12 +109,11 @@ BUSY = {
 @pytest.mark.parametrize("name", BUSY)
 def test_card_is_busy_where_the_tool_does_not_say_that_it_is_free(name: str) -> None:
     said, busy = BUSY[name]
-    readings = raw(answer(SCREEN), True)
-    readings["commands"]["smi-card 1"] = said
+    readings = raw(answer(SCREEN), True, commands={"card 1": said})
     cards, _ = tsingmicro.read(readings, ACCELERATOR, CARDS)
     assert {chip.card for chip in cards.chips if chip.busy} == ({1} if busy else set())
 
 
 def test_each_card_is_asked_by_the_number_of_its_row() -> None:
-    each = observe.build(catalog.load(), observe.Settings(accelerator="tx8"))["commands_each"]["smi-card"]
+    each = observe.build(catalog.load(), observe.Settings(accelerator="tx8"))["asked"]["tx8"]["commands_each"]["card"]
     assert re.findall(each["pattern"], SCREEN, re.MULTILINE) == [str(number) for number in range(8)]
