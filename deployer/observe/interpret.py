@@ -14,9 +14,10 @@ from deployer.observe.settings import Settings
 
 def interpret(host: str, raw: Mapping[str, Any], catalog: Catalog, settings: Settings) -> Observation:
     """Parse the answer; who holds the lock and which packages there are is seen here, not there."""
+    problem = packages.gone(settings.packages_dir)
 
     def offline(accelerator: Accelerator) -> tuple[Package, ...] | None:
-        if not settings.packages_dir:
+        if not settings.packages_dir or problem:
             return None
         wanted = unpacked.archives(catalog, settings, accelerator)
         model = catalog.model(settings.model) if settings.model else None
@@ -24,4 +25,5 @@ def interpret(host: str, raw: Mapping[str, Any], catalog: Catalog, settings: Set
         image = catalog.runtimes[placement.engine(settings.runtime)].image_file if placement else ""
         return packages.read(host, settings.packages_dir, accelerator, wanted, image)
 
-    return parse(host, raw, catalog, settings, holder.alive, offline)
+    seen = parse(host, raw, catalog, settings, holder.alive, offline)
+    return seen.model_copy(update={"packages_problem": problem}) if problem else seen

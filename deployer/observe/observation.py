@@ -176,8 +176,9 @@ class Chip(Facts):
 class AcceleratorState(Facts):
     """The cards: what the PCI bus shows, and what the vendor's tool says once the driver has started them.
 
-    `state` is `absent` (no card), `no-driver`, `not-started` (the driver is there, the devices are not), `ok`, or
-    `unknown` (an answer that cannot be read); `problem` is the tool's own word. Versions are those that run.
+    `state` is `absent` (no card), `no-driver`, `not-started` (the driver is there, the devices are not), `ok`,
+    `unknown` (an answer that cannot be read) or `silent` (none that tells of the cards: what hangs or misses a library
+    has not said that they are down); `problem` is the tool's own word. Versions are those that run.
     """
 
     kind: str

@@ -40,11 +40,6 @@ def read(
     `image_file` is the pattern of an image archive's name, where the vendor hands one out under it.
     """
     place = Path(directory).expanduser()
-    if not place.is_dir():
-        raise SettingsError(
-            f"{host}: deployer_packages_dir={directory!r} is no directory on the control node",
-            "put the vendor's packages there, or correct the path",
-        )
     try:
         sums = checksums(place)
         found = [
@@ -55,6 +50,16 @@ def read(
     except OSError as error:
         raise SettingsError(f"{host}: {error.filename or directory} cannot be read: {error.strerror}") from error
     return tuple(found)
+
+
+def gone(directory: str) -> str:
+    """Why there is no directory of packages where one is named; only a host that needs something of it minds."""
+    try:
+        if not directory or Path(directory).expanduser().is_dir():
+            return ""
+    except OSError as error:
+        return f"deployer_packages_dir={directory!r} cannot be read on the control node: {error.strerror}"
+    return f"deployer_packages_dir={directory!r} is no directory on the control node"
 
 
 def checksums(directory: Path) -> dict[str, str]:

@@ -339,11 +339,9 @@ def command(argv: List[str], timeout_s: float = COMMAND_TIMEOUT_S) -> Dict[str, 
     try:
         printed = started.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        # With what it has started. One that hangs in the kernel outlives even that, and is not waited for.
-        try:
-            os.killpg(started.pid, signal.SIGKILL)
-        except OSError:
-            pass
+        # With what it has started, which is in its session. One that hangs in the kernel outlives even that, and is not
+        # waited for.
+        os.killpg(started.pid, signal.SIGKILL)
         return {"error": "no answer within %d s" % timeout_s}
     texts = [text[:TEXT_LIMIT].decode("utf-8", "replace") for text in printed]
     return {"rc": started.returncode, "stdout": texts[0], "stderr": texts[1]}

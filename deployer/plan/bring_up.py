@@ -20,9 +20,14 @@ def plan(draft: Draft, driver: Driver, places: Places) -> DriverSpec:
     chips = settings.chips or draft.accelerator.chips or cards.pci_chips
     installer = _installer(draft, driver, places)
     version = _version(driver, installer)
-    if cards.state == "unknown":
+    if draft.unseen:
         # Said where the chips are allotted; nothing is started on a host that cannot be read.
         pass
+    elif draft.serving and (cards.state != "ok" or len(cards.chips) < chips):
+        # Starting the chips again would take them from what serves.
+        seen = cards.problem or f"{len(cards.chips)} of {chips} chips answer"
+        draft.notes.append(f"{seen}; {', '.join(draft.serving)} serves: no chip is started")
+        draft.satisfied[driver.role] = "what serves has its chips"
     elif cards.state == "ok" and len(cards.chips) >= chips:
         _version_fits(draft, have.driver, version)
         draft.satisfied[driver.role] = f"{len(cards.chips)} chips answer" + (

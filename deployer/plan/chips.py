@@ -5,10 +5,13 @@ Whole cards first, never a chip that something else holds or that is not healthy
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deployer.catalog import match_failure
 from deployer.observe.observation import AcceleratorState, Chip, Observation
 from deployer.plan.draft import Draft
+from deployer.plan.types import ServingSpec
 from deployer.units import gb, ranges
 
 HEALTHY = ("OK",)
@@ -31,14 +34,8 @@ def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
     """
     cards = draft.observation.cards or AcceleratorState(kind=draft.accelerator.name)
     parallel = parallel or _tensor_parallel(draft)
-    if cards.state == "unknown":
-        draft.refuse(
-            "cards",
-            f"an answer that cannot be read ({cards.problem})",
-            "a layout of the vendor's tool that is known",
-            "report it with the output of the tool; nothing is done on a host that cannot be read",
-        )
-        return [Allotment(1, (), draft.port)]
+    if draft.unseen:
+        return _unseen(draft)
     chips = cards.chips or _expected(draft, cards)
     held = _held(draft, chips)
     wanted = draft.settings.replicas
@@ -64,6 +61,42 @@ def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
         if not chosen:
             break
     return allotted
+
+
+def _unseen(draft: Draft) -> list[Allotment]:
+    """What serves keeps the chips that it has; nothing is allotted where they cannot be seen."""
+    wanted, ports = draft.settings.replicas, _Ports(draft)
+    count = 1 if draft.runtime.one_server else wanted if isinstance(wanted, int) else max(draft.have, default=1)
+    have = [draft.have.get(replica) for replica in range(1, count + 1)]
+    if not all(each and each.ready and each.chips for each in have):
+        return [Allotment(1, (), draft.port)]
+    return [Allotment(each.replica, each.chips, ports.take(each.replica)) for each in have if each]
+
+
+def require_seen(draft: Draft, replicas: Sequence[ServingSpec]) -> None:
+    """Nothing is done on a host whose chips cannot be seen; what serves as wanted is left alone, and that is told."""
+    problem = draft.unseen
+    if not problem:
+        return
+    if not draft.steps and all(each.chips for each in replicas):
+        draft.notes.append(f"the chips cannot be seen now ({problem}); what serves is left alone")
+        return
+    unknown = draft.observation.cards is not None and draft.observation.cards.state == "unknown"
+    known = match_failure(draft.failures, problem)
+    if unknown:
+        draft.refuse(
+            "cards",
+            f"an answer that cannot be read ({problem})",
+            "a layout of the vendor's tool that is known",
+            "report it with the output of the tool; nothing is done on a host that cannot be read",
+        )
+    else:
+        draft.refuse(
+            "cards",
+            f"no answer that tells of the chips ({problem})" + (f": {known.cause}" if known else ""),
+            f"`{draft.accelerator.tool}` on the host shows them",
+            known.remedy if known else "run it there and look at `dmesg`; a host that cannot be seen is not rebooted",
+        )
 
 
 def free_for_a_job(draft: Draft) -> tuple[list[Chip], dict[int, str]]:

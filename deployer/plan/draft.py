@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from deployer.catalog import Accelerator, Model, Placement, Runtime
-from deployer.catalog.schema import Build
+from deployer.catalog.schema import Build, Failure
 from deployer.observe.observation import DeploymentState, Observation, Package
 from deployer.observe.settings import Settings
 from deployer.plan.types import FetchSpec, PackageSpec, Refusal, Step
 
 Templates = Mapping[str, str]
 LOAD_BYTES_PER_S = 500_000_000
+# States of cards in which nothing is known of their chips.
+UNSEEN = ("unknown", "silent")
 
 
 @dataclass
@@ -26,12 +28,14 @@ class Draft:
     settings: Settings
     observation: Observation
     templates: Templates
+    failures: tuple[Failure, ...] = ()
     steps: list[Step] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     satisfied: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     needs_disk: dict[str, int] = field(default_factory=dict)
     fetch: list[FetchSpec] = field(default_factory=list)
+    lacking: list[Refusal] = field(default_factory=list)
 
     @property
     def deployment(self) -> str:
@@ -44,6 +48,20 @@ class Draft:
         return {
             each.replica: each for each in self.observation.deployments.values() if each.deployment == self.deployment
         }
+
+    @property
+    def serving(self) -> tuple[str, ...]:
+        """Every deployment of the host that answers, of whatever model: it holds the cards, and they work."""
+        return tuple(dict.fromkeys(e.deployment for e in self.observation.deployments.values() if e.ready and e.chips))
+
+    @property
+    def unseen(self) -> str:
+        """Why the chips cannot be seen; empty where they are, or where the reboot of an installation will show them."""
+        cards, driver = self.observation.cards, self.observation.driver
+        if cards is None or cards.state not in UNSEEN:
+            return ""
+        installed = driver.installed_boot if driver else ""
+        return "" if installed and installed == self.observation.boot_id else cards.problem or cards.state
 
     @property
     def privileged(self) -> bool:
@@ -89,6 +107,10 @@ class Draft:
     def refuse(self, check: str, found: str, wanted: str, remedy: str) -> None:
         """Add a refusal."""
         self.refused.append(Refusal(check=check, found=found, wanted=wanted, remedy=remedy))
+
+    def lacks(self, check: str, found: str, wanted: str, remedy: str) -> None:
+        """Add what only a change of the host needs: a refusal where there is a step, a note on one that serves."""
+        self.lacking.append(Refusal(check=check, found=found, wanted=wanted, remedy=remedy))
 
     def require_chips(self, chips: int, compiled: str) -> None:
         """Refuse another number of chips than what `compiled` names was compiled for."""

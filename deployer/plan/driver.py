@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from deployer.catalog import Driver
-from deployer.observe.observation import DriverState
+from deployer.observe.observation import AcceleratorState, DriverState
 from deployer.plan import build
-from deployer.plan.draft import Draft
+from deployer.plan.draft import UNSEEN, Draft
 from deployer.plan.types import DriverSpec, PackageSpec
 
 REBOOT_S = 180
@@ -28,13 +28,15 @@ class _Driver:
         self.have = self.observation.driver or DriverState()
         self.installs: list[PackageSpec] = []
         self.mode = "fresh"
+        self.version = ""
 
     def plan(self) -> DriverSpec:
-        _kernel(self.draft, self.driver, self.draft.settings.driver_version or self.have.driver or self.driver.default)
         reason = self._install()
+        self._kernel()
         if reason is not None:
             self._prepare()
-            interrupts = any(each.process for each in self.observation.deployments.values())
+            # An account alone is made beside what runs.
+            interrupts = bool(self.installs) and any(each.process for each in self.observation.deployments.values())
             seconds = self.driver.install_s + FIRMWARE_S * any(each.kind == "firmware" for each in self.installs)
             self.draft.step(self.driver.role, reason, seconds, interrupts=interrupts)
         self._reboot(installs=bool(self.installs))
@@ -43,6 +45,10 @@ class _Driver:
     def _install(self) -> str | None:
         """Which packages to install in which order, and why; None where all is right."""
         have, asked = self.have, self.draft.settings.driver_version
+        if have.driver is None and self.draft.serving:
+            # What cannot be read is not what is absent: a driver that serves is one.
+            self._leave(f"its version cannot be read ({self.driver.directory})")
+            return None
         if have.driver is None or have.half_installed:
             wanted = asked or self.driver.default
             found = "half-installed" if have.half_installed else "absent"
@@ -72,6 +78,10 @@ class _Driver:
         if have.firmware is None:
             self._take("firmware", version)
             return f"firmware absent → install {self._words()}"
+        if have.compatible is False and self.draft.serving and not self.draft.settings.driver_version:
+            # S3-R19: what works is left alone.
+            self._leave(f"its files say that firmware {have.firmware} does not go with driver {version}")
+            return None
         if have.compatible is False:
             wanted = self._firmware(version)
             if wanted is None or _key(wanted) < _key(have.firmware):
@@ -90,6 +100,31 @@ class _Driver:
         self.draft.satisfied[self.driver.role] = f"driver {version}, firmware {have.firmware}"
         return None
 
+    def _leave(self, why: str) -> None:
+        """A driver that serves stays as it is."""
+        self.draft.notes.append(f"{why}; {', '.join(self.draft.serving)} serves, so the driver is left alone")
+        self.draft.satisfied[self.driver.role] = "what serves has a driver that works"
+
+    def _kernel(self) -> None:
+        """S3-R13, S3-X05: the running kernel against those that the vendor lists for the driver's version.
+
+        S3-R19: for one that is installed and works it is only told.
+        """
+        kernel, version = self.observation.kernel, self.version or self.have.driver or ""
+        pair = self.driver.pair(version)
+        if not pair or not pair.kernels or any(_begins(kernel, each) for each in pair.kernels):
+            return
+        listed = " or ".join(f"{each}.x" for each in pair.kernels)
+        if self.version:
+            self.draft.refuse(
+                "kernel",
+                kernel,
+                f"{listed} for driver {version}",
+                "boot a supported kernel, or set deployer_driver_version to a driver that supports this one",
+            )
+        else:
+            self.draft.notes.append(f"kernel {kernel}: the vendor lists {listed} for driver {version}, which is there")
+
     def _firmware(self, driver: str) -> str | None:
         pair = self.driver.pair(driver)
         return pair.firmware if pair else None
@@ -99,6 +134,8 @@ class _Driver:
 
     def _take(self, kind: str, version: str) -> None:
         """Take the package of a driver version from the directory, or say which one is missing."""
+        if kind == "driver":
+            self.version = version
         wanted = version if kind == "driver" else self._firmware(version)
         packages = [each for each in self.observation.packages or () if each.kind == kind]
         architecture = self.observation.architecture
@@ -131,53 +168,56 @@ class _Driver:
 
     def _reboot(self, installs: bool) -> None:
         cards = self.observation.cards
-        interrupts = any(each.state == "running" for each in self.observation.containers)
         if installs:
-            self.draft.step(
-                "reboot", "driver and firmware take effect → reboot", REBOOT_S, interrupts=interrupts, reboots=True
-            )
+            self._step_reboot("driver and firmware take effect")
             return
         if cards is None or self.have.driver is None or self.draft.has_step(self.driver.role):
             return
-        stale = _stale(self.have.driver, cards.driver_version) or _stale(self.have.firmware, cards.firmware_version)
-        if not stale and self.have.reboot_asked and self.have.installed_boot == self.observation.boot_id:
-            stale = "the installer asked for one"
-        if cards.state == "ok" and stale:
-            self.draft.step("reboot", f"{stale} → reboot", REBOOT_S, interrupts=interrupts, reboots=True)
+        stale, serving = self._stale(cards), ", ".join(self.draft.serving)
+        if stale and serving and not self.draft.settings.reboot:
+            # What serves is rebooted when somebody has said so, and not since a file names another version.
+            self.draft.notes.append(f"{stale}; {serving} serves: add --reboot for a reboot")
+        elif stale and not self.draft.unseen:
+            self._step_reboot(stale)
+        elif cards.state == "not-started" and serving:
+            self.draft.notes.append(f"{cards.problem}; {serving} serves all the same: no reboot")
         elif cards.state == "not-started":
-            if self.have.installed_boot and self.have.installed_boot != self.observation.boot_id:
-                # Another reboot would change nothing; and nobody wants to be rebooted for ever.
-                self.draft.refuse(
-                    "devices",
-                    f"the devices have not started since the last reboot ({cards.problem})",
-                    "started devices",
-                    "look at `dmesg`; after an update of the kernel install its headers and the driver again",
-                )
-            else:
-                reason = f"the devices are not started ({cards.problem}) → reboot"
-                self.draft.step("reboot", reason, REBOOT_S, interrupts=interrupts, reboots=True)
+            self._not_started(cards)
 
+    def _stale(self, cards: AcceleratorState) -> str:
+        """What says that something newer is installed than runs; empty where nothing does."""
+        found = _newer(self.have.driver, cards.driver_version) or _newer(self.have.firmware, cards.firmware_version)
+        if found or not self.have.installed_boot or self.have.installed_boot != self.observation.boot_id:
+            return found
+        if self.have.reboot_asked:
+            return "the installer asked for one"
+        return f"the driver was installed since the last one ({cards.problem})" if cards.state in UNSEEN else ""
 
-def _kernel(draft: Draft, driver: Driver, version: str) -> None:
-    """S3-R13, S3-X05: the running kernel against those that the driver's version is for."""
-    pair = driver.pair(version)
-    kernel = draft.observation.kernel
-    if pair and pair.kernels and not any(_begins(kernel, each) for each in pair.kernels):
-        draft.refuse(
-            "kernel",
-            kernel,
-            f"{' or '.join(f'{each}.x' for each in pair.kernels)} for driver {version}",
-            "boot a supported kernel, or set deployer_driver_version to a driver that supports this one",
-        )
+    def _not_started(self, cards: AcceleratorState) -> None:
+        if self.have.installed_boot and self.have.installed_boot != self.observation.boot_id:
+            # Another reboot would change nothing; and nobody wants to be rebooted for ever.
+            self.draft.refuse(
+                "devices",
+                f"the devices have not started since the last reboot ({cards.problem})",
+                "started devices",
+                "look at `dmesg`; after an update of the kernel install its headers and the driver again",
+            )
+        else:
+            self._step_reboot(f"the devices are not started ({cards.problem})")
+
+    def _step_reboot(self, why: str) -> None:
+        interrupts = any(each.state == "running" for each in self.observation.containers)
+        self.draft.step("reboot", f"{why} → reboot", REBOOT_S, interrupts=interrupts, reboots=True)
 
 
 def _begins(kernel: str, prefix: str) -> bool:
     return kernel == prefix or kernel.startswith((f"{prefix}.", f"{prefix}-"))
 
 
-def _stale(installed: str | None, running: str | None) -> str:
-    """What says that something newer is installed than runs; empty where nothing does."""
-    if installed is None or running is None or installed == running:
+def _newer(installed: str | None, running: str | None) -> str:
+    """Two versions that are not one, in words."""
+    # The tool may add a build to what the file says: 24.1.0 and 24.1.0.b062 are one.
+    if installed is None or running is None or f"{running}.".startswith(f"{installed}."):
         return ""
     return f"{installed} is installed and {running} runs"
 

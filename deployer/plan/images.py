@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deployer.observe.observation import Docker, Package
+from deployer.observe.observation import Docker, Image, Package
 from deployer.plan.archives import UNPACKED_FACTOR, Places
 from deployer.plan.draft import Draft
 from deployer.plan.types import ImageSpec, PackageSpec
@@ -78,9 +78,12 @@ def _image(draft: Draft, docker: Docker) -> ImageSpec:
     identifier = archive.image_id if archive and not archive.problem else ""
     if archive and not archive.problem and reference not in archive.tags:
         reference = archive.tags[0] if archive.tags else identifier
-    there = next(
+    kept = _of_what_serves(draft, docker, reference) if archive is None and not settings.image else None
+    there = kept or next(
         (each for each in docker.images if (each.id == identifier if identifier else reference in each.tags)), None
     )
+    if kept:
+        reference = kept.tags[0] if kept.tags else kept.id
     source, staged = "", None
     if there is not None:
         identifier = there.id
@@ -113,6 +116,19 @@ def _image(draft: Draft, docker: Docker) -> ImageSpec:
         draft.step("image", f"image {_short(reference)} absent → pull from its registry", draft.runtime.install_s)
         draft.needs(docker.root or "/var/lib/docker", draft.runtime.disk_bytes)
     return _spec(draft, docker, reference, identifier, source, archive=staged)
+
+
+def _of_what_serves(draft: Draft, docker: Docker, reference: str) -> Image | None:
+    """The image of the containers that serve, where the archive that it came from is no longer there.
+
+    Its name need not be the catalog's, and what serves is not replaced since a file of the control node is gone.
+    """
+    gone = draft.observation.packages == () or draft.observation.packages_problem
+    if not gone or any(reference in each.tags for each in docker.images):
+        return None
+    own = {each.container for each in draft.have.values() if each.process}
+    used = {each.image_id for each in draft.observation.containers if each.name in own}
+    return next((each for each in docker.images if each.id in used), None) if len(used) == 1 else None
 
 
 def _spec(

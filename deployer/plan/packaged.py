@@ -30,7 +30,7 @@ def plan(draft: Draft, driver: Driver) -> DriverSpec:
     elif cards.mode == "soc":
         # Its driver is a part of its system's image; a PCIe driver beside it breaks both.
         draft.satisfied[driver.role] = "a system on a chip: its driver is in its image"
-    elif cards.state == "unknown":
+    elif draft.unseen:
         # Said where the chips are allotted; nothing is installed on a host that cannot be read.
         pass
     elif cards.state == "ok" and not _is_another(draft, have):

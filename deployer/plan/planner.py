@@ -50,10 +50,11 @@ def plan_host(catalog: Catalog, settings: Settings, observation: Observation, te
     model = catalog.model(settings.model)
     refused = tuple(preflight.pair(catalog, model, settings, observation))
     if refused:
-        return HostPlan(accelerator=observation.accelerator, refused=refused)
+        found = observation.accelerator if preflight.is_there(catalog, observation) else "none"
+        return HostPlan(accelerator=found, refused=refused)
     draft = drafted(catalog, settings, observation, templates)
     spec = _containers(draft) if draft.runtime.kind == "container" else _process(draft)
-    draft.refused += preflight.resources(draft, spec.replicas)
+    preflight.resources(draft, spec.replicas)
     notes = [*draft.notes, *preflight.notes(draft)]
     if model.random_weights:
         notes.append("random weights: its answers are noise")
@@ -90,6 +91,7 @@ def _containers(draft: Draft) -> HostSpec:
             own = environments.container(draft, have.places, have.compiled, allotment.chips, have.parallel)
         replicas.append(containers.specify(draft, allotment, have.image, have.weights.dir, listen, own))
     start, surplus = containers.plan(draft, replicas)
+    chips.require_seen(draft, replicas)
     return HostSpec(
         **_common(draft), fetch=tuple(draft.fetch), archives=have.archives, driver=have.driver, image=have.image,
         conda=have.conda, programs=have.programs, weights=have.weights, replicas=tuple(replicas), start=start,
@@ -137,7 +139,7 @@ def drafted(catalog: Catalog, settings: Settings, observation: Observation, temp
     placement = catalog.placement(model, observation.accelerator)
     accelerator = catalog.accelerators[observation.accelerator]
     runtime = catalog.runtimes[placement.engine(settings.runtime)]
-    return Draft(accelerator, model, placement, runtime, settings, observation, templates)
+    return Draft(accelerator, model, placement, runtime, settings, observation, templates, tuple(catalog.failures))
 
 
 def _driver(draft: Draft, places: Places) -> DriverSpec | None:

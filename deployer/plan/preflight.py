@@ -20,18 +20,11 @@ ANYWHERE = ("0.0.0.0", "::")  # noqa: S104
 def pair(catalog: Catalog, model: Model, settings: Settings, observation: Observation) -> Iterator[Refusal]:
     """Whether model, accelerator and host go together at all."""
     accelerator = catalog.accelerators[observation.accelerator]
-    # A system on a chip has no function of it on its bus: its driver's node shows it.
-    soc = observation.cards is not None and observation.cards.mode == "soc"
-    if accelerator.pci and accelerator.name not in observation.detected and not soc:
-        asserted = ", as the inventory says" if settings.accelerator else f", which {model.name} runs on"
-        yield Refusal(
-            check="accelerator",
-            found=", ".join(catalog.accelerators[name].title for name in observation.detected) or "none on the PCI bus",
-            wanted=f"{accelerator.name}{asserted}",
-            remedy="correct `accelerator` in the inventory, or look at the card's slot and power"
-            if settings.accelerator
-            else "leave the host out with --limit, or look at the card's slot and power",
-        )
+    if not is_there(catalog, observation):
+        yield _not_there(catalog, model, settings, observation)
+        if not settings.accelerator:
+            # What else is wrong is wrong with a card that nobody has seen.
+            return
     if not accelerator.has_roles:
         yield Refusal(
             check="accelerator",
@@ -63,8 +56,55 @@ def pair(catalog: Catalog, model: Model, settings: Settings, observation: Observ
         )
 
 
-def resources(draft: Draft, replicas: Sequence[ServingSpec]) -> Iterator[Refusal]:
-    """Whether the host can take the steps: account, memory, disk, ports, limits, tools."""
+def is_there(catalog: Catalog, observation: Observation) -> bool:
+    """Whether the host has the accelerator that its plan is made for."""
+    accelerator = catalog.accelerators[observation.accelerator]
+    # A system on a chip has no function of it on its bus: its driver's node shows it.
+    soc = observation.cards is not None and observation.cards.mode == "soc"
+    return not accelerator.pci or accelerator.name in observation.detected or soc
+
+
+def _not_there(catalog: Catalog, model: Model, settings: Settings, observation: Observation) -> Refusal:
+    """Names all that would do: where nothing is asserted, no vendor is more likely than another."""
+    cards = ", ".join(catalog.accelerators[name].title for name in observation.detected) or "none on the PCI bus"
+    look = "look at the card's slot and power"
+    if settings.accelerator:
+        wanted, remedy = f"{settings.accelerator}, as the inventory says", "correct `accelerator` in the inventory"
+    else:
+        kinds = [name for name in model.accelerators if catalog.accelerators[name].has_roles]
+        wanted, remedy = f"{' or '.join(kinds)}, which {model.name} runs on", "leave the host out with --limit"
+    return Refusal(check="accelerator", found=cards, wanted=wanted, remedy=f"{remedy}, or {look}")
+
+
+def resources(draft: Draft, replicas: Sequence[ServingSpec]) -> None:
+    """Refuse what the steps cannot do with: account, memory, disk, ports, limits, tools."""
+    draft.refused += _refused(draft, replicas)
+    observation, runtime = draft.observation, draft.runtime
+    if observation.nofile_hard < runtime.min_nofile:
+        draft.lacks(
+            "open files",
+            f"hard limit {observation.nofile_hard}",
+            f"at least {runtime.min_nofile}",
+            f"raise `nofile` for {observation.user} in /etc/security/limits.conf and log in again",
+        )
+    if observation.packages_problem:
+        draft.lacks(
+            "packages",
+            observation.packages_problem,
+            "the vendor's packages on the control node",
+            "put them there, or correct the path",
+        )
+    if not observation.tools.get("tar"):
+        # S3-F01: the vendor's installers unpack themselves with it, and so do the distributions' packages.
+        draft.lacks("tar", "no tar", "tar", "install it with the distribution's package manager")
+    # A server that has to be waited for needs none of this either.
+    if any(step.id != "readiness" for step in draft.steps):
+        draft.refused += draft.lacking
+    else:
+        draft.notes += [f"{each.check}: {each.found}; nothing has to be installed" for each in draft.lacking]
+
+
+def _refused(draft: Draft, replicas: Sequence[ServingSpec]) -> Iterator[Refusal]:
     observation, runtime = draft.observation, draft.runtime
     if draft.accelerator.needs_root and observation.uid != 0:
         yield Refusal(
@@ -86,18 +126,6 @@ def resources(draft: Draft, replicas: Sequence[ServingSpec]) -> Iterator[Refusal
             found=f"a model on {most} chips",
             wanted=f"at most {runtime.most_chips}: {runtime.title} drives no more",
             remedy="set deployer_build to one for fewer chips, or choose another deployer_runtime",
-        )
-    if observation.nofile_hard < runtime.min_nofile:
-        yield Refusal(
-            check="open files",
-            found=f"hard limit {observation.nofile_hard}",
-            wanted=f"at least {runtime.min_nofile}",
-            remedy=f"raise `nofile` for {observation.user} in /etc/security/limits.conf and log in again",
-        )
-    if not observation.tools.get("tar"):
-        # S3-F01: the vendor's installers unpack themselves with it, and so do the distributions' packages.
-        yield Refusal(
-            check="tar", found="no tar", wanted="tar", remedy="install it with the distribution's package manager"
         )
 
 
@@ -141,11 +169,11 @@ def _disk(draft: Draft) -> Iterator[Refusal]:
     data = observation.places.data
     disk = observation.disks.get(data)
     if disk is None or not disk.writable:
-        yield Refusal(
-            check="disk",
-            found=f"{data} cannot be written by {observation.user}",
-            wanted="a directory for engine and weights",
-            remedy="set deployer_data_dir to a directory of that account",
+        draft.lacks(
+            "disk",
+            f"{data} cannot be written by {observation.user}",
+            "a directory for engine and weights",
+            "set deployer_data_dir to a directory of that account",
         )
     wanted: dict[int, tuple[str, int]] = {}
     for place, size in draft.needs_disk.items():

@@ -153,7 +153,7 @@ def test_devices_that_a_program_has_open_are_started_whatever_the_tool_says() ->
 
 def test_running_versions_are_the_board_s() -> None:
     table = {"rc": 0, "stdout": sample("npu-smi-info.310P3.300I-Duo.25.0.rc1.1.1card.healthy.txt")}
-    board = {"rc": 0, "stdout": sample("npu-smi-info-t-board.310P.300I-Duo.25.5.1.txt")}
+    board: Any = {"rc": 0, "stdout": sample("npu-smi-info-t-board.310P.300I-Duo.25.5.1.txt")}
     cards, _ = ascend.read(raw(table, INSTALLED, **{"board 8": board}), ACCELERATOR, CARDS)
     assert (cards.state, cards.driver_version, cards.firmware_version) == ("ok", "25.5.1", "7.8.0.6.201")
     cards, _ = ascend.read(raw(table, INSTALLED), ACCELERATOR, CARDS)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from deployer import catalog
-from deployer.errors import SettingsError
 from deployer.observe import packages
 
 ACCELERATOR = catalog.load().accelerators["ascend-310p"]
@@ -110,5 +109,7 @@ def test_published_checksums_are_found(tmp_path: Path) -> None:
 
 
 def test_directory_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no directory on the control node"):
-        packages.read("node1", str(tmp_path / "none"), ACCELERATOR)
+    """It is told with the host, and refuses only one that needs something of it."""
+    assert "is no directory on the control node" in packages.gone(str(tmp_path / "none"))
+    assert "cannot be read" in packages.gone(str(tmp_path / ("x" * 300)))
+    assert (packages.gone(str(tmp_path)), packages.gone("")) == ("", "")

@@ -126,21 +126,22 @@ def load_case(name: str) -> tuple[str, dict[str, Any], dict[str, Any], dict[str,
 def test_case(name: str) -> None:
     kind, settings, observation, expected = load_case(name)
     found = make_plan(kind, settings, observation)
-    steps = [(step.id, step.reason, step.interrupts_serving) for step in found.steps]
+    steps = [(step.id, step.reason, step.interrupts_serving, step.reboots) for step in found.steps]
     refused: list[list[str]] = [[each.check, each.found, each.remedy] for each in found.refused]
     shown = json.dumps({"steps": steps, "refused": refused, "satisfied": found.satisfied}, indent=1, ensure_ascii=False)
     assert [step[0] for step in steps] == [step[0] for step in expected.get("steps", [])], shown
-    for step, (_, reason, interrupts) in zip(steps, expected.get("steps", []), strict=True):
+    for step, (_, reason, interrupts, *reboots) in zip(steps, expected.get("steps", []), strict=True):
         assert reason in step[1], shown
         assert step[2] is interrupts, shown
+        # A step of a case says `true` at its end where it reboots; every other one must not.
+        assert step[3] is (reboots == [True]), shown
     assert [each[0] for each in refused] == [each[0] for each in expected.get("refused", [])], shown
     for each, (_, said, remedy) in zip(refused, expected.get("refused", []), strict=True):
         assert said in each[1], shown
         assert remedy in each[2], shown
     assert sorted(found.satisfied) == sorted(expected.get("satisfied", [])), shown
     assert all(step.estimate_s >= 1 for step in found.steps), shown
-    if "note" in expected:
-        assert any(expected["note"] in note for note in found.notes), found.notes
+    assert_words(found, expected)
     if found.spec is not None and found.spec.driver is not None:
         assert_driver(found.spec.driver, expected)
     for key, values in (
@@ -157,6 +158,15 @@ def test_case(name: str) -> None:
     if "manager" in expected:
         assert found.spec is not None
         assert found.spec.serving.manager == expected["manager"]
+
+
+def assert_words(found: HostPlan, expected: dict[str, Any]) -> None:
+    if "accelerator" in expected:
+        assert found.accelerator == expected["accelerator"]
+    if "wanted" in expected:
+        assert any(expected["wanted"] in each.wanted for each in found.refused), found.refused
+    if "note" in expected:
+        assert any(expected["note"] in note for note in found.notes), found.notes
 
 
 def assert_driver(driver: DriverSpec, expected: dict[str, Any]) -> None:

@@ -27,7 +27,9 @@ def test_every_candidate_has_its_questions_whole(settings: dict[str, Any]) -> No
     together = observe.build(CATALOG, observe.Settings(**settings))["asked"]
     assert set(together) == {each.name for each in KINDS}
     for each in KINDS:
-        assert together[each.name] == observe.build(CATALOG, observe.Settings(accelerator=each.name))["asked"][each.name]
+        assert (
+            together[each.name] == observe.build(CATALOG, observe.Settings(accelerator=each.name))["asked"][each.name]
+        )
         assert together[each.name] == vendors.VENDORS[each.vendor].ask(each).request()
 
 
@@ -98,7 +100,12 @@ def test_who_has_a_node_open_is_looked_up_only_where_the_tool_failed(tmp_path: P
 
 def test_what_was_not_asked_reads_as_absent() -> None:
     nothing = Answers.of({}, "tx8")
-    assert (nothing.text("/x"), nothing.exists("/x"), nothing.glob("/x"), nothing.account("a")) == ("", False, (), False)
+    assert (nothing.text("/x"), nothing.exists("/x"), nothing.glob("/x"), nothing.account("a")) == (
+        "",
+        False,
+        (),
+        False,
+    )
     assert nothing.command("smi") == Said()
     assert nothing.command("smi").words == "was not asked"
     assert (nothing.command_for_each("card"), nothing.holders) == ({}, {})

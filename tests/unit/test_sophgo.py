@@ -10,8 +10,8 @@ import pytest
 from deployer import catalog, observe
 from deployer.observe import sophgo
 from deployer.observe.observation import AcceleratorState
-from deployer.observe.questions import Answers
 from deployer.observe.parse import detect
+from deployer.observe.questions import Answers
 from tests.unit import host
 
 SAMPLES = Path(__file__).parent / "samples" / "sophon"
@@ -132,7 +132,7 @@ def test_every_recorded_layout(name: str) -> None:
 
 
 NO_DEVICE = "get devcount failed!\nno sophon device found on this PC or Server\n: No such file or directory\n"
-STATES: dict[str, tuple[dict[str, Any], str, str]] = {
+STATES: dict[str, tuple[Answers, str, str]] = {
     "no driver": (raw(nodes=0, module=False), "no-driver", "module bmsophon is not loaded"),
     "module without nodes": (raw(nodes=0), "not-started", "0 of 3 chips have a node"),
     "one node is missing": (raw(sample(RUNNING), proc(3), nodes=2), "not-started", "2 of 3 chips have a node"),

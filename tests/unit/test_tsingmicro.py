@@ -66,7 +66,7 @@ def test_row_is_found_by_its_units_and_not_by_its_columns(name: str) -> None:
     assert found == expected
 
 
-STATES: dict[str, tuple[dict[str, Any], str, str]] = {
+STATES: dict[str, tuple[Answers, str, str]] = {
     # name: readings, state, a part of the problem
     "unknown layout": (raw(answer("TSM-SMI V9\nCard count: 8\n8 devices, all fine\n"), True), "unknown", "not known"),
     "captions alone": (raw(answer("| Card Name | NPU-Util |\n"), True), "unknown", "not known"),
