@@ -86,6 +86,12 @@ def test_what_is_no_screen_of_cards_has_its_own_state(name: str) -> None:
     assert problem in cards.problem
 
 
+def test_chips_that_a_program_has_open_are_not_down_whatever_the_tool_says() -> None:
+    readings = raw(answer("", 1), True, ("/dev/accel/dev-0",), holders={"/dev/accel/dev-0": [4711]})
+    cards, _ = tsingmicro.read(readings, ACCELERATOR, CARDS)
+    assert (cards.state, cards.problem) == ("silent", "tsm_smi: status 1; pid 4711 uses /dev/accel/dev-0")
+
+
 @pytest.mark.parametrize("text", ["", "Driver Version: 1", "| Driver Version |  |", "| driver | v1 |"])
 def test_version_that_is_not_there(text: str) -> None:
     assert tsingmicro.parse_version(text) is None
