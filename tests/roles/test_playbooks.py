@@ -18,12 +18,14 @@ PLAYBOOKS = sorted(path.name for path in (ROOT / "playbooks").glob("*.yml"))
 INVENTORY = ROOT / "inventories" / "local"
 
 
-def ansible(home: Path, *words: str, program: str = "ansible-playbook") -> subprocess.CompletedProcess[str]:
+def ansible(
+    home: Path, *words: str, program: str = "ansible-playbook", environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run Ansible in a home of its own, for a port that nobody has."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "XDG_"))}
     return subprocess.run(
         [str(BIN / program), "-e", f"deployer_port={free_port()}", *words],
-        env=kept | {"HOME": str(home)},
+        env=kept | {"HOME": str(home)} | (environment or {}),
         cwd=home,
         capture_output=True,
         text=True,
