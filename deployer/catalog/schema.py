@@ -39,7 +39,9 @@ def _compiles(value: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_compiles)]
-OptionValue = bool | int | float | str
+# Several values are several words after the option.
+OptionValue = bool | int | float | str | tuple[int | float | str, ...]
+Parallel = Annotated[int, Field(ge=1, le=64)]
 
 
 class Entry(BaseModel):
@@ -428,7 +430,12 @@ class Placement(Entry):
     runtime: Name
     runtimes: tuple[Name, ...] = Field(default=(), description="others that it runs with, by deployer_runtime")
     builds: tuple[Build, ...] = ()
-    tensor_parallel: tuple[int, ...] = (1,)
+    tensor_parallel: tuple[Parallel, ...] = Field(
+        default=(1,), min_length=1, description="chips of one replica, the first for which there are free ones"
+    )
+    tensor_parallel_asked: tuple[Parallel, ...] = Field(
+        default=(), description="other numbers, for those who ask: deployer_tensor_parallel"
+    )
     memory_utilization: float | None = Field(default=None, gt=0, le=1)
     kv_cache_gib: int | None = Field(default=None, ge=1, description="host memory given to the KV cache")
     dtype: str
@@ -456,6 +463,11 @@ class Placement(Entry):
             "dtype": first.get("precision", "w4bf16"),
         }
         return derived | data
+
+    @property
+    def parallels(self) -> tuple[int, ...]:
+        """Every number of chips that a replica may have."""
+        return tuple(dict.fromkeys((*self.tensor_parallel, *self.tensor_parallel_asked)))
 
     def engine(self, name: str) -> str:
         """The runtime of that name, where the model runs with it; else the first."""

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from deployer import catalog as catalogs
 from deployer.catalog import Accelerator, Catalog, Model
-from deployer.catalog.schema import Build
+from deployer.catalog.schema import Build, Placement
 from deployer.cli.console import print_json, result_console
 from deployer.units import gb
 
@@ -45,7 +45,7 @@ def command(name: str | None, inventory: str | None, directory: str | None, as_j
                 gb(model.weights.size),
                 accelerator,
                 "" if placement.memory_utilization is None else str(placement.memory_utilization),
-                " or ".join(map(str, placement.tensor_parallel)),
+                _chips(placement),
                 Text("yes", "green") if ready else Text("not yet", "dim"),
                 Text("RANDOM weights, for a first try", "yellow") if model.random_weights else "",
             )
@@ -92,6 +92,13 @@ def _public(catalog: Catalog, model: Model) -> dict[str, object]:
         for build, shown in zip(placement.builds, document["accelerators"][accelerator]["builds"], strict=True):
             shown |= _build(catalog.accelerators[accelerator], model, build)
     return document
+
+
+def _chips(placement: Placement) -> str:
+    """`4 (asked: 2)`: what is taken, in that order, and what else can be asked for."""
+    taken = " or ".join(map(str, placement.tensor_parallel))
+    asked = ", ".join(map(str, placement.tensor_parallel_asked))
+    return f"{taken} (asked: {asked})" if asked else taken
 
 
 def _parameters(count: int) -> str:

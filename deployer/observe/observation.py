@@ -49,7 +49,10 @@ class Python(Facts):
 
 
 class WeightsState(Facts):
-    """A weights directory. `problem` says why it cannot be served, None if it can."""
+    """A weights directory. `problem` says why it cannot be served, None if it can.
+
+    `config_text` is config.json as it stands there; empty where it is no JSON, or larger than anybody's.
+    """
 
     path: str
     exists: bool
@@ -63,6 +66,7 @@ class WeightsState(Facts):
     verified: bool = False
     layers: int | None = None
     config: dict[str, str] = {}
+    config_text: str = ""
 
 
 class ArchivedImage(Facts):

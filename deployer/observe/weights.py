@@ -14,6 +14,9 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_con
 
 
 _LINE = re.compile(r"^([0-9a-fA-F]{32}|[0-9a-fA-F]{64})\s+\*?(\S.*)$")
+# A config.json has a few thousand characters, and three levels.
+CONFIG_LIMIT = 65536
+CONFIG_LEVELS = 16
 _BSD_LINE = re.compile(r"^(?:SHA256|MD5)\s*\((.+)\)\s*=\s*([0-9a-fA-F]{32,64})$")
 
 
@@ -42,6 +45,7 @@ def judge(
         dtype=str(config.get("torch_dtype") or config.get("dtype") or ""),
         layers=layers if isinstance(layers, int) else None,
         config=_added(config, keys),
+        config_text=_text(raw) if config and len(_text(raw)) <= CONFIG_LIMIT else "",
         algorithm=algorithm,
         checksums=checksums,
         verified=_is_verified(verified, files, algorithm, checksums),
@@ -65,10 +69,25 @@ def checksum_list(lists: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str
 
 def _parsed(raw: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        config = json.loads((raw.get("config") or {}).get("text") or "{}")
-    except ValueError:
+        config = json.loads(_text(raw) or "{}")
+    except (ValueError, RecursionError):
         return {}
-    return config if isinstance(config, dict) else {}
+    return config if isinstance(config, dict) and not _too_deep(config) else {}
+
+
+def _text(raw: Mapping[str, Any]) -> str:
+    return str((raw.get("config") or {}).get("text") or "")
+
+
+def _too_deep(config: object) -> bool:
+    """Whether it is nested deeper than any configuration: nothing that reads or writes it goes so deep."""
+    level = [config]
+    for _ in range(CONFIG_LEVELS):
+        inner: list[object] = []
+        for each in level:
+            inner += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+        level = inner
+    return any(isinstance(each, dict | list) for each in level)
 
 
 def _added(config: Mapping[str, Any], keys: frozenset[str]) -> dict[str, str]:
@@ -111,7 +130,11 @@ def _config_problem(raw: Mapping[str, Any]) -> str | None:
         config = json.loads(text)
     except ValueError as error:
         return f"config.json is no JSON: {error}"
-    return None if isinstance(config, dict) else "config.json is no JSON object"
+    except RecursionError:
+        return "config.json is nested too deep"
+    if not isinstance(config, dict):
+        return "config.json is no JSON object"
+    return "config.json is nested too deep" if _too_deep(config) else None
 
 
 def _shard_problem(raw: Mapping[str, Any], files: Mapping[str, Any]) -> str | None:

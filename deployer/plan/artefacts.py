@@ -5,7 +5,7 @@ from __future__ import annotations
 from deployer.observe.observation import WeightsState
 from deployer.observe.request import verified_stamp, weights_dir
 from deployer.observe.unpacked import WEIGHTS
-from deployer.plan import builds
+from deployer.plan import builds, config_copy
 from deployer.plan import compiled as compiled_model
 from deployer.plan.archives import Places
 from deployer.plan.builds import BuiltModel
@@ -30,8 +30,9 @@ def plan(
     if places and draft.placement.weights_archive and not in_place:
         return _unpacked(draft, places, compiled)
     state = draft.observation.weights.get(directory)
+    copy = ""
     if in_place:
-        _in_place(draft, state)
+        copy = _in_place(draft, state)
         if compiled:
             compiled_model.config(draft, compiled, state, own=False)
     elif draft.runtime.kind == "container":
@@ -54,6 +55,7 @@ def plan(
         algorithm=state.algorithm if state and in_place else "",
         checksums=state.checksums if state and in_place else {},
         stamp=verified_stamp(data, directory) if in_place else "",
+        config_copy=copy,
     )
 
 
@@ -82,7 +84,8 @@ def _unpacked(draft: Draft, places: Places, compiled: CompiledModel | None) -> W
     )
 
 
-def _in_place(draft: Draft, state: WeightsState | None) -> None:
+def _in_place(draft: Draft, state: WeightsState | None) -> str:
+    """The operator's own weights, of which nothing is changed; returns what a container sees as their config.json."""
     directory = draft.settings.weights_dir
     problem = "the directory does not exist" if state is None or not state.exists else state.problem
     if problem is not None or state is None:
@@ -92,16 +95,8 @@ def _in_place(draft: Draft, state: WeightsState | None) -> None:
             f"the complete weights of {draft.model.name}",
             "copy them again and compare checksums with the source, or correct deployer_weights_dir",
         )
-        return
-    dtypes = draft.accelerator.dtypes
-    if state.dtype and dtypes and state.dtype not in dtypes and draft.runtime.kind == "container":
-        # S3-R09; nothing of the operator's is changed, also not this.
-        draft.refuse(
-            "dtype",
-            f'"torch_dtype": "{state.dtype}" in {directory}/config.json',
-            f"{' or '.join(dtypes)}: {draft.accelerator.title} has no {state.dtype}",
-            f'set "torch_dtype": "{dtypes[0]}" in that file',
-        )
+        return ""
+    copy = config_copy.plan(draft, state) if draft.runtime.kind == "container" else ""
     if state.checksums and not state.verified:
         number = len(state.checksums)
         draft.step(
@@ -110,9 +105,10 @@ def _in_place(draft: Draft, state: WeightsState | None) -> None:
             5 + state.size // CHECKSUM_BYTES_PER_S,
             size=state.size,
         )
-        return
+        return copy
     compared = f"compared with their {state.algorithm} list" if state.checksums else "no list of checksums beside them"
     draft.satisfied["artefacts"] = f"weights in {directory} are complete ({gb(state.size)}, {compared})"
+    return copy
 
 
 def _stage(draft: Draft, problem: str | None, half_written: bool) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deployer.catalog import match_failure
-from deployer.observe.observation import AcceleratorState, Chip, Observation
+from deployer.observe.observation import AcceleratorState, Chip, DeploymentState, Observation
 from deployer.plan.draft import Draft
 from deployer.plan.types import ServingSpec
 from deployer.units import gb, ranges
@@ -33,16 +33,18 @@ def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
     Where one server has all replicas, it is one allotment with the chips of each.
     """
     cards = draft.observation.cards or AcceleratorState(kind=draft.accelerator.name)
-    parallel = parallel or _tensor_parallel(draft)
+    if not parallel:
+        _require_choice(draft)
     if draft.unseen:
         return _unseen(draft)
     chips = cards.chips or _expected(draft, cards)
     held = _held(draft, chips)
     wanted = draft.settings.replicas
+    free = [chip for chip in chips if chip.id not in held and chip.health in HEALTHY]
+    parallel = parallel or _tensor_parallel(draft, chips, held, free)
     if draft.runtime.one_server:
         return [_one_server(draft, parallel, chips, held)]
     kept = _kept(draft, parallel, chips, held)
-    free = [chip for chip in chips if chip.id not in held and chip.health in HEALTHY]
     free = [chip for chip in free if all(chip.id not in numbers for numbers in kept.values())]
     count = (
         wanted
@@ -55,7 +57,9 @@ def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
         chosen = kept.get(replica) or choose(free, parallel, one_card=draft.accelerator.one_card)
         free = [chip for chip in free if chip.id not in chosen]
         if not chosen:
-            _refuse(draft, replica, parallel, chips, held)
+            own = [*kept.items(), *((each.replica, each.chips) for each in allotted)]
+            taken = {number: f"replica {who}" for who, numbers in own for number in numbers}
+            _refuse(draft, replica, parallel, chips, held | taken)
             chosen = ()
         allotted.append(Allotment(replica, chosen, ports.take(replica)))
         if not chosen:
@@ -138,10 +142,8 @@ def _one_server(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict
     return Allotment(1, tuple(sorted(chosen)), _Ports(draft).take(1))
 
 
-def _tensor_parallel(draft: Draft) -> int:
-    """S3-R06: as asked, else the first choice of the catalog."""
-    choices, asked = draft.placement.tensor_parallel, draft.settings.tensor_parallel
-    chosen = asked or choices[0]
+def _require_choice(draft: Draft) -> None:
+    choices, asked = draft.placement.parallels, draft.settings.tensor_parallel
     if asked and asked not in choices:
         draft.refuse(
             "tensor parallel",
@@ -149,16 +151,59 @@ def _tensor_parallel(draft: Draft) -> int:
             f"one of {', '.join(map(str, choices))} for {draft.model.name} on {draft.accelerator.name}",
             "correct it in the inventory, or leave it out",
         )
-    share = draft.placement.memory_utilization
-    memory = draft.chip_memory_mib
+
+
+def _tensor_parallel(draft: Draft, chips: tuple[Chip, ...], held: dict[int, str], free: list[Chip]) -> int:
+    """S3-R06: as asked, else as the deployment has it, else the first of the catalog that there are free chips for.
+
+    `free` has the chips of this deployment too.
+    """
+    placement, asked = draft.placement, draft.settings.tensor_parallel
+    chosen = asked or _as_it_is(draft, chips, held, free) or _preferred(draft, free)
     each = draft.model.weights.size / chosen
-    if share and memory and each > share * memory * MIB:
-        chips = f"{chosen} chip{'s' if chosen > 1 else ''}"
-        draft.notes.append(
-            f"on {chips} each takes {gb(each)} of weights, more than memory-utilization {share} of its memory "
-            f"({gb(share * memory * MIB)}): the vendor's table has no value for that"
-        )
+    if share := _share(draft):
+        told = f"memory-utilization {placement.memory_utilization} of its memory ({gb(share)})"
+        takes = f"on {chosen} chip{'s' if chosen > 1 else ''} each takes {gb(each)} of weights"
+        if each > share:
+            draft.notes.append(f"{takes}, more than {told}: the vendor's table has no value for that")
+        elif chosen < min(placement.tensor_parallel):
+            draft.notes.append(
+                f"{takes}, of {told}: {gb(share - each)} a chip are left for the KV cache and all else; "
+                f"{min(placement.tensor_parallel)} chips are usual for {draft.model.name}"
+            )
     return chosen
+
+
+def _share(draft: Draft) -> float:
+    """Bytes of a chip that the engine may take; 0 where the catalog does not say."""
+    return (draft.placement.memory_utilization or 0) * (draft.chip_memory_mib or 0) * MIB
+
+
+def _as_it_is(draft: Draft, chips: tuple[Chip, ...], held: dict[int, str], free: list[Chip]) -> int:
+    """Chips of a replica that this model has already and can keep: what serves is not moved because more are free."""
+    placement, health = draft.placement, {chip.id: chip.health for chip in chips}
+    one_card = draft.accelerator.one_card
+    for _, have in sorted(draft.have.items()):
+        count = len(have.chips)
+        if have.model == draft.model.name and count in placement.parallels and _stays(have, health, held):
+            first, replicas = placement.tensor_parallel[0], draft.settings.replicas
+            if count < first and isinstance(replicas, int) and _fits(free, first, one_card=one_card) >= replicas:
+                draft.notes.append(
+                    f"it keeps {count} chips a replica; there are {first} for it now: "
+                    f"deployer_tensor_parallel={first} takes them, and replaces what serves"
+                )
+            return count
+    return 0
+
+
+def _preferred(draft: Draft, free: list[Chip]) -> int:
+    """The first number for which all replicas find chips; `auto` is as many replicas as can be, so the fewest."""
+    choices, replicas = draft.placement.tensor_parallel, draft.settings.replicas
+    fewest = min(choices)
+    if replicas == "auto":
+        return fewest
+    one_card = draft.accelerator.one_card
+    return next((each for each in choices if _fits(free, each, one_card=one_card) >= replicas), fewest)
 
 
 def _expected(draft: Draft, cards: AcceleratorState) -> tuple[Chip, ...]:
@@ -215,15 +260,20 @@ def _kept(draft: Draft, parallel: int, chips: tuple[Chip, ...], held: dict[int, 
     health = {chip.id: chip.health for chip in chips}
     kept = {}
     for replica, have in sorted(draft.have.items()):
-        numbers = tuple(have.chips)
-        if len(numbers) == parallel and all(n in health and n not in held for n in numbers):
-            sick = [n for n in numbers if health[n] not in HEALTHY]
-            if not sick:
-                kept[replica] = numbers
-            elif have.ready:
-                kept[replica] = numbers
-                draft.notes.append(f"chip {sick[0]} is in {health[sick[0]]} and still serves")
+        if len(have.chips) == parallel and _stays(have, health, held):
+            kept[replica] = tuple(have.chips)
+            draft.notes += [f"chip {n} is in {health[n]} and still serves" for n in _sick(have, health)[:1]]
     return kept
+
+
+def _stays(have: DeploymentState, health: dict[int, str], held: dict[int, str]) -> bool:
+    """Whether a replica can keep its chips; one that is not healthy only as long as it serves."""
+    there = bool(have.chips) and all(number in health and number not in held for number in have.chips)
+    return there and (have.ready or not _sick(have, health))
+
+
+def _sick(have: DeploymentState, health: dict[int, str]) -> list[int]:
+    return [number for number in have.chips if health[number] not in HEALTHY]
 
 
 def _fits(free: list[Chip], parallel: int, *, one_card: bool = False) -> int:
@@ -271,15 +321,32 @@ def _refuse(draft: Draft, replica: int, parallel: int, chips: tuple[Chip, ...], 
     remedy = "free the chips, or set deployer_tensor_parallel or deployer_replicas lower"
     if draft.accelerator.one_card:
         remedy = f"free {parallel} chips of one card, or set deployer_tensor_parallel or deployer_replicas lower"
+    if fewer := _fewer(draft, parallel, good):
+        remedy = f"free the chips; or {fewer}"
     if sick:
         look = f"look at the card with `{draft.accelerator.tool}`, reset or replace it"
-        remedy = f"{look}; or leave the host out with --limit"
+        remedy = f"{look}; or {fewer}" if fewer else f"{look}; or leave the host out with --limit"
+    choices = draft.placement.tensor_parallel
+    least = parallel == min(choices) < choices[0] and not draft.settings.tensor_parallel and not draft.placement.builds
     draft.refuse(
         "chips",
         "; ".join([f"{good} of {len(chips)} free and healthy", *parts]),
-        f"{parallel}{of}",
+        f"{'at least ' if least else ''}{parallel}{of}",
         remedy,
     )
+
+
+def _fewer(draft: Draft, parallel: int, good: int) -> str:
+    """What an operator can ask for on so many chips, where the weights fit it, and what that leaves."""
+    share, asked = _share(draft), draft.settings.tensor_parallel
+    for chips in sorted(draft.placement.tensor_parallel_asked, reverse=True):
+        left = share - draft.model.weights.size / chips
+        if chips < parallel and chips <= good and left > 0 and not asked:
+            return (
+                f"set deployer_tensor_parallel={chips}, which leaves {gb(left)} of each chip's {gb(share)} "
+                "(memory-utilization) for the KV cache and all else"
+            )
+    return ""
 
 
 class _Ports:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from deployer.observe.observation import DeploymentState
 from deployer.observe.request import container_name
-from deployer.plan import drift, render
+from deployer.plan import config_copy, drift, render
 from deployer.plan.chips import Allotment
 from deployer.plan.draft import Draft
-from deployer.plan.types import ContainerSpec, ImageSpec, ServingSpec
+from deployer.plan.types import ContainerSpec, ImageSpec, ServingSpec, WeightsSpec
 from deployer.units import ranges
 
 # A container that was restarted this often by Docker is dying again and again.
@@ -31,13 +31,13 @@ class Own:
 
 
 def specify(
-    draft: Draft, allotment: Allotment, image: ImageSpec, weights: str, listen: str, own: Own | None = None
+    draft: Draft, allotment: Allotment, image: ImageSpec, weights: WeightsSpec, listen: str, own: Own | None = None
 ) -> ServingSpec:
     """One replica: its container and its files."""
     own = own or Own()
     name = container_name(draft.deployment, allotment.replica)
     config = replica_dir(draft.observation.places.config, draft.deployment, allotment.replica)
-    script = f"{config}/serve.sh"
+    script, copy = f"{config}/serve.sh", f"{config}/{config_copy.NAME}"
     devices = draft.accelerator.devices
     handed = devices if devices and devices.handed else None
     nodes = [handed.chip.replace("{id}", str(chip)) for chip in allotment.chips] if handed else []
@@ -53,7 +53,7 @@ def specify(
         volumes=(
             *driver_volumes(draft, draft.have.get(allotment.replica)),
             *own.volumes,
-            *(f"{each}:{each}:ro" for each in dict.fromkeys((weights, *own.paths)) if not _is_below(each, own.volumes)),
+            *weights_volumes(weights, own, copy),
             f"{config}:{config}:ro",
         ),
         privileged=draft.privileged,
@@ -80,13 +80,24 @@ def specify(
             port=allotment.port,
             listen=listen,
             manager="docker",
-            weights=weights,
+            weights=weights.dir,
             chips=allotment.chips,
             environment=environment,
             container=container,
             values=own.values,
+            files={copy: weights.config_copy} if weights.config_copy else {},
         ),
     )
+
+
+def weights_volumes(weights: WeightsSpec, own: Own, copy: str) -> list[str]:
+    """The weights and what belongs to them, as a container sees them: read-only; `copy` is where their config.json is
+
+    that a container sees in the place of theirs. Docker mounts what is deeper later, so that it lies on top (S3-R09).
+    """
+    paths = dict.fromkeys((weights.dir, *own.paths))
+    volumes = [f"{each}:{each}:ro" for each in paths if not _is_below(each, own.volumes)]
+    return volumes + ([f"{copy}:{weights.dir.rstrip('/')}/config.json:ro"] if weights.config_copy else [])
 
 
 def _is_below(path: str, volumes: tuple[str, ...]) -> bool:

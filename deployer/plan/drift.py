@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from deployer.observe.observation import DeploymentState
-from deployer.plan import render
+from deployer.plan import config_copy, render
 from deployer.plan.draft import Draft
 from deployer.plan.types import ServingSpec
 
@@ -13,13 +15,22 @@ SHOWN_CHANGES = 3
 def difference(have: DeploymentState, want: ServingSpec) -> str:
     """`--max-model-len 4096 → 8192; …`."""
     wanted = dict(want.environment)
+    several: dict[str, list[str]] = {}
+    name = ""
     for word in want.command:
         if word.startswith("--"):
-            name, _, value = word.partition("=")
+            name, equals, value = word.partition("=")
             wanted[name] = value or "on"
+            name = "" if equals else name
+        elif name:
+            # Several values are several words after the option.
+            several.setdefault(name, []).append(word)
+    wanted |= {name: " ".join(words) for name, words in several.items()}
     if want.container is not None:
         wanted["image"] = want.container.image
     parts = []
+    if _copies(have.files) != _copies({path: render.sha256(content) for path, content in want.files.items()}):
+        parts.append("config.json of the weights has changed")
     for name in sorted({*wanted, *have.settings}):
         old, new = have.settings.get(name), wanted.get(name)
         if old != new:
@@ -28,6 +39,11 @@ def difference(have: DeploymentState, want: ServingSpec) -> str:
         return "its files or its container are of another version"
     more = f" and {len(parts) - SHOWN_CHANGES} more" if len(parts) > SHOWN_CHANGES else ""
     return "; ".join(parts[:SHOWN_CHANGES]) + more
+
+
+def _copies(files: Mapping[str, str | None]) -> list[str | None]:
+    """Checksums of what containers see as the weights' config.json."""
+    return [checksum for path, checksum in files.items() if path.endswith(f"/{config_copy.NAME}")]
 
 
 def of_files(have: DeploymentState, want: ServingSpec, again: str) -> str | None:

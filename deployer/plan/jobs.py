@@ -11,7 +11,7 @@ from deployer.catalog import Catalog, Job
 from deployer.errors import UsageError
 from deployer.observe.observation import Observation
 from deployer.observe.settings import Settings
-from deployer.plan import chips, containers, environments, planner, preflight, render
+from deployer.plan import chips, config_copy, containers, environments, planner, preflight, render
 from deployer.plan.draft import Draft, Templates
 from deployer.plan.types import HostPlan, JobSpec, Planned, Step
 from deployer.units import ranges
@@ -102,6 +102,7 @@ def _spec(draft: Draft, job: Job, request: JobRequest) -> JobSpec | None:
     many = len(draft.have[1].chips) // parallel if job.server else max(request.batches, default=1)
     own = environments.container(draft, have.places, have.compiled, allotted, have.parallel)
     results = f"{have.places.home}/.deployer/jobs/{draft.deployment}-{request.name}"
+    copy = f"{results}-{config_copy.NAME}"
     uploads = {
         path: f"{results}/{name}" for path, name in ((request.prompts, PROMPTS), (request.golden, GOLDEN)) if path
     }
@@ -135,10 +136,15 @@ def _spec(draft: Draft, job: Job, request: JobRequest) -> JobSpec | None:
             draft.templates, conda, render.fill(draft.runtime.directory, values), results, job.logs, command
         ),
         environment=render.runtime_environment(draft.runtime, values),
-        volumes=(*containers.driver_volumes(draft, None), *own.volumes),
+        volumes=(
+            *containers.driver_volumes(draft, None),
+            *own.volumes,
+            *containers.weights_volumes(have.weights, own, copy),
+        ),
         privileged=draft.privileged,
         results=results,
         uploads=uploads,
+        files={copy: have.weights.config_copy} if have.weights.config_copy else {},
         command=tuple(command),
         # By its deployment's name `down` finds and stops it too.
         labels={"deployer.deployment": draft.deployment, "deployer.job": request.name},

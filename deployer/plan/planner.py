@@ -89,7 +89,7 @@ def _containers(draft: Draft) -> HostSpec:
             own = programs.container(draft, have.places, have.built, have.programs, allotment.chips)
         else:
             own = environments.container(draft, have.places, have.compiled, allotment.chips, have.parallel)
-        replicas.append(containers.specify(draft, allotment, have.image, have.weights.dir, listen, own))
+        replicas.append(containers.specify(draft, allotment, have.image, have.weights, listen, own))
     start, surplus = containers.plan(draft, replicas)
     chips.require_seen(draft, replicas)
     return HostSpec(

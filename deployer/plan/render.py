@@ -16,7 +16,7 @@ import jinja2
 
 from deployer import paths
 from deployer.catalog import Model, Runtime
-from deployer.catalog.schema import Conda
+from deployer.catalog.schema import Conda, OptionValue
 from deployer.errors import CatalogError
 from deployer.plan.draft import Draft, Templates
 from deployer.plan.types import ContainerSpec, ServingSpec
@@ -44,15 +44,24 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     return re.sub(r"\{([a-z_]+)\}", value, text)
 
 
-def options(layers: list[Mapping[str, bool | int | float | str]], values: Mapping[str, str]) -> dict[str, str | None]:
-    """Merge option layers, the last one wins: `--name` → value, None for a bare flag; False leaves an option out."""
-    merged: dict[str, bool | int | float | str] = {}
+def options(
+    layers: list[Mapping[str, OptionValue]], values: Mapping[str, str]
+) -> dict[str, str | tuple[str, ...] | None]:
+    """Merge option layers, the last one wins: `--name` → value, or several; None for a bare flag.
+
+    False leaves an option out, and so does a value that becomes empty.
+    """
+    merged: dict[str, OptionValue] = {}
     for layer in layers:
         merged.update(layer)
-    result: dict[str, str | None] = {}
+    result: dict[str, str | tuple[str, ...] | None] = {}
     for name, value in merged.items():
         if value is True:
             result[f"--{name}"] = None
+        elif isinstance(value, tuple):
+            texts = (fill(each, values) if isinstance(each, str) else str(each) for each in value)
+            if words := tuple(each for each in texts if each):
+                result[f"--{name}"] = words
         elif value is not False:
             text = fill(value, values) if isinstance(value, str) else str(value)
             if text:
@@ -76,12 +85,13 @@ class Replica:
     environment: Mapping[str, str] = field(default_factory=dict)
     container: ContainerSpec | None = None
     values: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Command(NamedTuple):
     """Options, the command, how many of its words are no options, environment, where it runs, the model's name."""
 
-    options: dict[str, str | None]
+    options: dict[str, str | tuple[str, ...] | None]
     words: list[str]
     head: int
     environment: dict[str, str]
@@ -142,7 +152,7 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
     container = replica.container
     if container:
         container = container.model_copy(update={"labels": {**container.labels, "deployer.spec": spec}})
-    shown = {name: value or "on" for name, value in command.options.items()} | environment
+    shown = {name: _shown(value) for name, value in command.options.items()} | environment
     record = {
         "deployment": deployment,
         "model": model.name,
@@ -208,6 +218,11 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
     )
 
 
+def _shown(value: str | tuple[str, ...] | None) -> str:
+    """An option's value for people."""
+    return " ".join(value) if isinstance(value, tuple) else value or "on"
+
+
 def _own_files(draft: Draft, replica: Replica, context: Mapping[str, object]) -> dict[str, str]:
     """The engine's own files of a deployment, and our server where that is the engine; path → content."""
     runtime = draft.runtime
@@ -218,7 +233,7 @@ def _own_files(draft: Draft, replica: Replica, context: Mapping[str, object]) ->
     if runtime.server:
         prefix = f"{runtime.server}/"
         found |= {f"{replica.config_dir}/{n}": text for n, text in draft.templates.items() if n.startswith(prefix)}
-    return found
+    return found | dict(replica.files)
 
 
 def _ask(draft: Draft, container: ContainerSpec | None, script: str) -> tuple[str, ...]:
@@ -251,6 +266,8 @@ def _command(draft: Draft, replica: Replica) -> _Command:
         "python": f"{replica.engine}/bin/python",
         "model": draft.model.name,
         "weights": replica.weights,
+        # S3-X11: people name it without the slash that a directory may have at its end.
+        "path": replica.weights.rstrip("/"),
         "listen": replica.listen,
         "port": str(replica.port),
         "dtype": placement.dtype,
@@ -267,7 +284,10 @@ def _command(draft: Draft, replica: Replica) -> _Command:
     command = [fill(word, values) for word in runtime.command]
     head = len(command)
     for name, value in chosen.items():
-        command.append(name if value is None else f"{name}={value}")
+        if isinstance(value, tuple):
+            command += [name, *value]
+        else:
+            command.append(name if value is None else f"{name}={value}")
     directory = fill(runtime.directory, values)
     layers = {**runtime.environment, **placement.environment, **replica.environment, **settings.environment}
     environment = {

@@ -50,7 +50,10 @@ class EngineSpec(Planned):
 
 
 class WeightsSpec(Planned):
-    """The weights: in place, or staged from one of the sources."""
+    """The weights: in place, or staged from one of the sources.
+
+    `config_copy` is what a container sees as their config.json, where that is not theirs.
+    """
 
     dir: str
     in_place: bool
@@ -63,6 +66,7 @@ class WeightsSpec(Planned):
     recorded: bool = False
     origin: str = ""
     config: dict[str, str] = {}
+    config_copy: str = ""
 
 
 class PackageSpec(Planned):
@@ -260,7 +264,7 @@ class HostSpec(Planned):
 class JobSpec(Planned):
     """A program that runs once in a container of its own; paths are the host's.
 
-    `uploads` are files of the control node → where they go.
+    `uploads` are files of the control node → where they go, `files` are path → content.
     """
 
     name: str
@@ -272,6 +276,7 @@ class JobSpec(Planned):
     privileged: bool
     results: str
     uploads: dict[str, str]
+    files: dict[str, str] = {}
     command: tuple[str, ...]
     labels: dict[str, str]
     chips: tuple[int, ...] = ()

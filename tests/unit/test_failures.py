@@ -25,6 +25,7 @@ SAID = {
     "devices-not-started": "dcmi module initialize failed. ret is -8005",
     "driver-not-mounted": "ImportError: libascend_hal.so: cannot open shared object file: No such file or directory",
     "bfloat16": "ValueError: For 310p, bfloat16 type is not supported",
+    "config-json-edited": "/home/ckpt/q/config.json is damaged: its sha256 is 1f, expected 2e",
     "checksum": "/home/ckpt/q/model.safetensors is damaged: its sha256 is 1f, expected 2e",
     "archive-truncated": "txnn_1.2.1_build0307.tar.gz: tar: gzip: stdin: unexpected end of file; tar: Child returned 1",
     "archive-foreign-directory": "/login_home/miniconda is there and was not unpacked by deployer: move it away first",
@@ -117,6 +118,13 @@ def test_missing_headers_in_the_words_of_each_package_manager(text: str) -> None
     found = catalog.match_failure(ENTRIES, text)
     assert found is not None
     assert found.name == "kernel-headers-unavailable"
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "generation_config.json", "model.safetensors"])
+def test_only_the_model_s_own_configuration_is_one_that_the_guide_has_edited(name: str) -> None:
+    found = catalog.match_failure(ENTRIES, f"/home/ckpt/q/{name} is damaged: its md5 is 1f, expected 2e")
+    assert found is not None
+    assert found.name == "checksum"
 
 
 def test_an_installer_that_said_why_it_failed_was_not_killed() -> None:

@@ -208,7 +208,9 @@ def test_container_is_the_vendor_s_docker_run() -> None:
         "vllm-mindspore",
         "serve",
         "/home/ckpt/qwen2.5-14b",
-        "--served-model-name=qwen2.5-14b",
+        "--served-model-name",
+        "qwen2.5-14b",
+        "/home/ckpt/qwen2.5-14b",
         "--host=0.0.0.0",
         "--port=8000",
         "--tensor-parallel-size=4",
@@ -238,6 +240,23 @@ def test_memory_utilization_is_the_vendor_s_table(model: str, share: str) -> Non
     """S3-R35."""
     spec = ascend_spec({"model": model})
     assert f"--gpu-memory-utilization={share}" in spec.serving.command
+
+
+def test_path_is_a_second_name_as_the_guide_s_own_request_has_it() -> None:
+    """S3-R31, S3-R33, S3-X11: without the slash that the guide's command has and its request has not."""
+    serving = ascend_spec({"weights_dir": "/home/ckpt/qwen2.5-14B/"}).serving
+    names = serving.command.index("--served-model-name")
+    assert serving.command[2] == "/home/ckpt/qwen2.5-14B/"
+    assert serving.command[names + 1 : names + 3] == ("qwen2.5-14b", "/home/ckpt/qwen2.5-14B")
+    assert serving.command[names + 3].startswith("--")
+    assert serving.served_name == "qwen2.5-14b"
+    assert json.loads(serving.record)["settings"]["--served-model-name"] == "qwen2.5-14b /home/ckpt/qwen2.5-14B"
+
+
+def test_option_with_several_values_is_several_words(tmp_path: Path) -> None:
+    options = {"sizes": [1, 2.5, "a b", "{model}"], "none": [""], "last": 1}
+    argv, _, _ = run(spec_of(tmp_path, {"options": options}, known((sys.executable, "-c", DUMP))))
+    assert argv[-6:] == ["--sizes", "1", "2.5", "a b", "tiny-qwen2", "--last=1"]
 
 
 def test_script_of_a_container_reads_what_an_interactive_shell_would(tmp_path: Path) -> None:
