@@ -15,7 +15,7 @@ from tests.lab.labbox import MODEL, LabBox, problem, refusals, statuses
 pytestmark = [pytest.mark.lab, pytest.mark.full]
 INVENTORY = """\
 [ascend]
-node1 ansible_host=192.0.2.1 lab_cards=2
+node1 ansible_host=192.0.2.1 lab_cards=2 deployer_tensor_parallel=2
 node2 ansible_host=192.0.2.2 lab_cards=2
 node3 ansible_host=192.0.2.3 lab_os=debian
 node4 ansible_host=192.0.2.4 lab_os=debian
@@ -121,6 +121,12 @@ def test_fleet_second_run_changes_nothing(fleet: LabBox) -> None:
     result = fleet.up()
     assert result.status == 0
     assert [(steps(each), each["changed"]) for each in result.json["hosts"].values()] == [([], False)] * 4
+
+
+def test_fourteen_billion_take_four_chips_where_there_are_four(fleet: LabBox) -> None:
+    """S3-R28, S3-R06: and two where there are no more, or where somebody asks for two."""
+    chips = {host: served(fleet, host)[0]["chips"] for host in HOSTS}
+    assert chips == {"node1": [0, 1], "node2": [0, 1, 2, 3], "node3": [0, 1], "node4": [0, 1]}
 
 
 def test_fleet_serves_again_after_a_reboot_of_all(fleet: LabBox) -> None:

@@ -15,7 +15,7 @@ from tests.lab.labbox import MODEL, LabBox, refusals, statuses
 pytestmark = pytest.mark.lab
 INVENTORY = """\
 [ascend]
-duo2 ansible_host=192.0.2.1 lab_cards=2 ansible_user=ops ansible_become=true
+duo2 ansible_host=192.0.2.1 lab_cards=2 ansible_user=ops ansible_become=true deployer_tensor_parallel=2
 duo1 ansible_host=192.0.2.2 lab_cards=1 lab_os=debian
 [ascend:vars]
 accelerator=ascend-310p
@@ -55,6 +55,11 @@ def test_bare_hosts_to_verified_endpoints(lab: LabBox) -> None:
     # S3-R16: driver first, on a fresh host.
     operations = lab.on("duo1", "cat", "/var/log/ascend_seclog/operation.log")
     assert operations.index("--install-for-all") < operations.index("firmware full")
+
+
+def test_requests_of_the_guide_work_as_they_are_printed(lab: LabBox) -> None:
+    """S3-R31, S3-R33: the model is its path; ours is a name."""
+    assert lab.ask("duo1", model=f"/home/ckpt/{MODEL}") == lab.ask("duo1")
 
 
 def test_second_run_changes_nothing(lab: LabBox) -> None:
