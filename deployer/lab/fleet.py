@@ -176,9 +176,6 @@ class Lab:
         options = docker_engine.host_options()
         if lent:
             options["Binds"] = [f"{lent}:/opt/lab-engine:ro"]
-        if wanted.repository in ("none", "unreachable"):
-            # Nothing there answers: names do not resolve, at once.
-            options["Dns"] = ["127.0.0.1"]
         name = f"deployer-lab-{self.name}-{wanted.name}"
         self.client.api.create_container(
             image, name=name, hostname=wanted.name, volumes=["/var/lib/docker"], host_config=options,

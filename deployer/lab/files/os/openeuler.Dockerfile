@@ -5,6 +5,8 @@ ARG KERNEL
 COPY apt /etc/apt/
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends dnf python3-dnf rpm createrepo-c \
  && rm -rf /var/lib/apt/lists /var/cache/apt/* /etc/apt/sources.list /etc/apt/sources.list.d/* /etc/apt/apt.conf.d/99*
+# Debian's rpm has a database for each account; openEuler's has one for all.
+RUN mkdir -p /etc/rpm && echo '%_dbpath /var/lib/rpm' > /etc/rpm/macros
 COPY os /usr/local/lib/lab/os/
 RUN mkdir -p /etc/lab/faults && echo "${KERNEL}" > /etc/lab/kernel && touch /etc/lab/openeuler \
  && bash /usr/local/lib/lab/os/make-repository openeuler "${KERNEL}" && rm -rf /usr/local/lib/lab/debs \
