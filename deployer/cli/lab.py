@@ -55,7 +55,9 @@ def _lab(name: str, as_json: bool) -> Lab:
 
 
 # What each accelerator's hosts have weights of.
-MODELS = {"ascend-310p": "qwen2.5-14b --reboot", "tx8": "deepseek-r1-distill-qwen-7b"}
+MODELS = {
+    "ascend-310p": "qwen2.5-14b --reboot", "bm1684x": "qwen2.5-14b", "tx8": "deepseek-r1-distill-qwen-7b",
+}  # fmt: skip
 
 
 def _document(lab: Lab, hosts: dict[str, HostStatus]) -> dict[str, Any]:
@@ -84,8 +86,11 @@ def up(inventory: str, name: str, as_json: bool) -> int:
         many = f"{len(status)} hosts are" if len(status) > 1 else f"{next(iter(status))} is"
         console = result_console()
         console.print(f"{many} up. Rehearse with", markup=False)
-        for kind in sorted({each.accelerator for each in status.values()}):
+        kinds = sorted({each.accelerator for each in status.values()})
+        for kind in kinds:
             words = MODELS.get(kind, "tiny-qwen2")
+            if len(kinds) > 1:
+                words += f" --limit {','.join(host for host, each in status.items() if each.accelerator == kind)}"
             console.print(f"  deployer up --inventory {path} --model {words}", markup=False, soft_wrap=True)
         if asking := _asking(status):
             text = f"{', '.join(asking)}: login and sudo ask for the password {lab.password.read_text().strip()}"
