@@ -38,7 +38,9 @@ def command() -> None:
     A host has its own sshd, Docker engine and boot id, and cards that behave as the vendor's documents say: nothing of
     it proves that real cards do. What serves is a real engine with tiny random weights. Needs a Docker engine here.
 
-    Host variables of the inventory that only the lab reads: lab_cards (1 to 4), lab_os (openeuler or debian).
+    Which cards a host has, only the inventory's lab_accelerator says, for the host or its group. Others that only the
+    lab reads are lab_cards, lab_board, lab_os (openeuler, debian11, debian12, debian13), lab_login (key, password),
+    lab_host_key (known, unknown) and lab_repository (local, old, none, unreachable).
 
     \b
     deployer lab up --inventory inventories/ascend/cluster.ini
@@ -53,11 +55,20 @@ def _lab(name: str, as_json: bool) -> Lab:
 
 
 # What each accelerator's hosts have weights of.
-MODELS = {"ascend-310p": "qwen2.5-14b --reboot", "tx8": "deepseek-r1-distill-qwen-7b"}
+MODELS = {
+    "ascend-310p": "qwen2.5-14b --reboot", "bm1684x": "qwen2.5-14b", "tx8": "deepseek-r1-distill-qwen-7b",
+}  # fmt: skip
 
 
 def _document(lab: Lab, hosts: dict[str, HostStatus]) -> dict[str, Any]:
-    return {"inventory": str(lab.inventory), "hosts": {host: each.__dict__ for host, each in hosts.items()}}
+    document: dict[str, Any] = {"inventory": str(lab.inventory)}
+    if _asking(hosts):
+        document["password_file"] = str(lab.password)
+    return {**document, "hosts": {host: each.__dict__ for host, each in hosts.items()}}
+
+
+def _asking(hosts: dict[str, HostStatus]) -> list[str]:
+    return [host for host, each in hosts.items() if each.login == "password"]
 
 
 @command.command()
@@ -75,9 +86,17 @@ def up(inventory: str, name: str, as_json: bool) -> int:
         many = f"{len(status)} hosts are" if len(status) > 1 else f"{next(iter(status))} is"
         console = result_console()
         console.print(f"{many} up. Rehearse with", markup=False)
-        for kind in sorted({each.accelerator for each in status.values()}):
+        kinds = sorted({each.accelerator for each in status.values()})
+        for kind in kinds:
             words = MODELS.get(kind, "tiny-qwen2")
+            if len(kinds) > 1:
+                words += f" --limit {','.join(host for host, each in status.items() if each.accelerator == kind)}"
             console.print(f"  deployer up --inventory {path} --model {words}", markup=False, soft_wrap=True)
+        if asking := _asking(status):
+            text = f"{', '.join(asking)}: login and sudo ask for the password {lab.password.read_text().strip()}"
+            console.print(text, markup=False, soft_wrap=True)
+            options = f"--connection-password-file {lab.password} --become-password-file {lab.password}"
+            console.print(f"  or give Ansible {options}", markup=False, soft_wrap=True)
     return ExitStatus.OK
 
 

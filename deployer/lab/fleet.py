@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -33,6 +34,11 @@ FACTORY_FIRMWARE = "7.1.0.5.220"
 TX8_WEIGHTS = "qwen2.5-7b"
 WEIGHTS_DIR = "/home/ckpt/{{ deployer_model }}"
 SUBNETS = 64
+# Where a fault has changed it: the one before.
+KNOWN_KEY = "cat /etc/ssh/before-lab/*ed25519_key.pub 2> /dev/null || cat /etc/ssh/ssh_host_ed25519_key.pub"
+# Without those that look alike.
+LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+LENGTH = 16
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class HostStatus:
     flavour: str
     accelerator: str
     cards: int
+    login: str
     faults: tuple[str, ...]
 
 
@@ -86,7 +93,7 @@ class Lab:
             if each.accelerator in brought:
                 packages.lend(brought[each.accelerator], self.directory / "packages" / name)
         addresses = {name: self._wait(name) for name in wanted.hosts}
-        self._known_hosts(addresses)
+        self._known_hosts({name: addresses[name] for name, each in wanted.hosts.items() if each.host_key == "known"})
         return site.write(
             wanted, self.directory, {name: self._variables(each, addresses) for name, each in wanted.hosts.items()}
         )
@@ -114,6 +121,7 @@ class Lab:
                 flavour=labels[f"{docker_engine.LABEL}.flavour"],
                 accelerator=labels[f"{docker_engine.LABEL}.accelerator"],
                 cards=int(labels[f"{docker_engine.LABEL}.cards"]),
+                login=labels[f"{docker_engine.LABEL}.login"],
                 faults=tuple(sorted(self._faults(name))),
             )
         return found
@@ -122,6 +130,11 @@ class Lab:
     def inventory(self) -> Path:
         """The lab's inventory."""
         return self.directory / "inventory.yml"
+
+    @property
+    def password(self) -> Path:
+        """The file with the password of the hosts that ask for one."""
+        return self.directory / "password"
 
     def reboot(self, host: str) -> None:
         """Stop the host, start it again, and wait until its sshd answers."""
@@ -170,6 +183,7 @@ class Lab:
                 label: self.name, f"{label}.host": wanted.name, f"{label}.address": address,
                 f"{label}.flavour": wanted.flavour, f"{label}.accelerator": wanted.accelerator,
                 f"{label}.cards": str(wanted.cards if wanted.accelerator != "cpu" else 0),
+                f"{label}.login": wanted.login,
             },
             networking_config={
                 "EndpointsConfig": {network.name: {"IPAMConfig": {"IPv4Address": address}, "Aliases": [wanted.name]}}
@@ -179,7 +193,6 @@ class Lab:
         memory = f"MemTotal: {MEMORY_KIB} kB\nMemFree: {MEMORY_KIB // 2} kB\nMemAvailable: {MEMORY_KIB * 3 // 4} kB\n"
         images.write_file(container, "/etc/lab/meminfo", memory.encode())
         public = (self.directory / "key.pub").read_bytes()
-        images.write_file(container, "/root/.ssh/authorized_keys", public, 0o600)
         if wanted.accelerator.startswith("ascend"):
             images.write_file(container, "/etc/lab/ascend.json", json.dumps({"cards": _ascend_cards(wanted)}).encode())
             self._copy_weights(container, wanted)
@@ -187,17 +200,20 @@ class Lab:
             images.write_file(container, "/etc/lab/tx8.json", json.dumps({"cards": wanted.cards}).encode())
         if wanted.accelerator == "bm1684x":
             images.write_file(container, "/etc/lab/sophon.json", json.dumps({"cards": _sophon_cards(wanted)}).encode())
+        # Never on a command line, where whoever looks at this machine's processes would see it.
+        secret = f"{self._password()}\n".encode() if wanted.login == "password" else public
+        login = f"{wanted.login} {wanted.user}\n".encode() + secret
+        images.write_file(container, "/etc/lab/first-boot/login", login, 0o600)
+        images.write_file(container, "/etc/lab/first-boot/repository", f"{wanted.repository}\n".encode())
         container.start()
-        if wanted.user != "root":
-            self._account(container, wanted.user, public)
 
-    def _account(self, container: Any, user: str, public: bytes) -> None:
-        """An account that may become root by sudo without a password."""
-        if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", user):
-            raise UsageError(f"ansible_user={user!r} cannot be the name of an account")
-        self._run(container, ["useradd", "-m", "-s", "/bin/bash", user])
-        images.write_file(container, f"/etc/sudoers.d/{user}", f"{user} ALL=(ALL) NOPASSWD: ALL\n".encode(), 0o440)
-        images.write_file(container, f"/home/{user}/.ssh/authorized_keys", public, 0o644)
+    def _password(self) -> str:
+        """The lab's password, made once: letters and digits, so that everybody can type it."""
+        if not self.password.is_file():
+            made = "".join(secrets.choice(LETTERS) for _ in range(LENGTH))
+            self.password.touch(0o600)
+            self.password.write_text(f"{made}\n", encoding="ascii")
+        return self.password.read_text(encoding="ascii").strip()
 
     def _copy_weights(self, container: Any, wanted: site.Wanted) -> None:
         """Tiny weights of every model, where the inventory says that weights are."""
@@ -215,9 +231,10 @@ class Lab:
         own: dict[str, Any] = {
             "ansible_host": addresses[wanted.name],
             "ansible_user": wanted.user,
-            "ansible_ssh_private_key_file": str(self.directory / "key"),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={known}",
         }
+        if wanted.login == "key":
+            own["ansible_ssh_private_key_file"] = str(self.directory / "key")
         if wanted.accelerator != "cpu":
             own["deployer_packages_dir"] = str(self.directory / "packages" / wanted.name)
         if wanted.accelerator.startswith("ascend"):
@@ -226,14 +243,12 @@ class Lab:
 
     def _packages(self, kind: str) -> Path:
         architecture = platform.machine()
-        host = images.host_image(self.client, "debian", self.say)
+        host = images.tools_image(self.client, self.say)
         if kind == "tx8":
             model = _weights(TX8_WEIGHTS, weights.MODELS[TX8_WEIGHTS])
             place = state_dir() / "lab" / "packages" / "tx8-4.3.7.p3"
             return packages.make_tx8(self.client, host, images.tx8_image(self.client, self.say), model, place, self.say)
         if kind == "bm1684x":
-            # What makes RPMs is on this one only.
-            host = images.host_image(self.client, "openeuler", self.say)
             tools = images.sophon_image(self.client, self.say)
             return packages.make_sophon(self.client, host, tools, state_dir() / "lab" / "packages", self.say)
         serving = images.serving_image(self.client, architecture, self.say)
@@ -247,7 +262,7 @@ class Lab:
     def _known_hosts(self, addresses: dict[str, str]) -> None:
         lines = []
         for name, address in addresses.items():
-            _, key = self.execute(name, ["cat", "/etc/ssh/ssh_host_ed25519_key.pub"])
+            _, key = self.execute(name, ["sh", "-c", KNOWN_KEY])
             lines.append(f"{address} {' '.join(key.split()[:2])}\n")
         (self.directory / "known_hosts").write_text("".join(lines), encoding="ascii")
 

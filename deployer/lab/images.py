@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from docker.errors import APIError, BuildError, ImageNotFound, NotFound
 from deployer.errors import DeployerError, ExitStatus, UsageError
 
 FILES = Path(__file__).parent / "files"
-BASE = "debian:bookworm-slim"
-BASE_BUILT = "deployer-lab-base"
-FLAVOURS = ("openeuler", "debian")
+BASE = "debian:{suite}-slim"
+BASE_BUILT = "deployer-lab-base:{suite}"
+TOOLS_SUITE = "bookworm"
+HOST_PARTS = ("host", "os", "ascend", "tx8", "sophon")
 # Names of the images that the vendor's guide tells users to load, by architecture.
 SERVING = {
     "x86_64": "hub.oepkgs.net/oedeploy/openeuler/x86_64/intelligence_boom:"
@@ -28,9 +30,27 @@ SERVING = {
 }
 TX8 = "hub.tsingmicro.com/tx8/v4.3.7.p3:kuiper-rex1032-release"
 SOPHON = "sophgo/tpuc_dev:latest"
-APT = ("sources.list", "sources.list.d", "apt.conf.d", "keyrings", "trusted.gpg.d")
+APT = ("apt.conf.d", "keyrings", "trusted.gpg.d")
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """A host's system: the Debian release that it is or is made on, the recipe on top of it, and the kernel it says."""
+
+    suite: str
+    recipe: str
+    kernel: str
+
+
+# A release's kernel is the one that its own repositories have headers of. bullseye has the Python of openEuler 22.03.
+FLAVOURS = {
+    "openeuler": Flavour("bullseye", "openeuler", "5.10.0-216.0.0.115.oe2203sp4.x86_64"),
+    "debian11": Flavour("bullseye", "debian", "5.10.0-32-amd64"),
+    "debian12": Flavour("bookworm", "debian", "6.1.0-50-amd64"),
+    "debian13": Flavour("trixie", "debian", "6.12.117+deb13-amd64"),
+}
 
 
 class LabError(DeployerError):
@@ -41,12 +61,33 @@ class LabError(DeployerError):
 
 def host_image(client: Any, flavour: str, say: Say) -> str:
     """The image of a host, made where it is missing or its files have changed."""
-    parts = ["Dockerfile", "host", "os", "ascend", "tx8", "sophon"]
-    tag = f"deployer-lab-{flavour}:{digest(parts)}"
+    wanted = FLAVOURS[flavour]
+    return _host(client, flavour, wanted.suite, wanted.recipe, {"KERNEL": wanted.kernel}, say)
+
+
+def tools_image(client: Any, say: Say) -> str:
+    """Where packages and archives are made; of the serving images' release, as what is compiled runs in them."""
+    return _host(client, "tools", TOOLS_SUITE, "tools", {}, say)
+
+
+def _host(client: Any, name: str, suite: str, recipe: str, arguments: dict[str, str], say: Say) -> str:
+    tag = f"deployer-lab-{name}:{digest([*HOST_PARTS], suite, *arguments.values())}"
     if not _exists(client, tag):
-        base = base_image(client, say)
-        say(f"making the image of a host ({flavour}), about a minute")
-        _build(client, tag, "Dockerfile", base, {part: FILES / part for part in parts}, flavour)
+        base = _common_image(client, suite, say)
+        say(f"making the image of a host ({name})")
+        parts = {part: FILES / part for part in HOST_PARTS}
+        _build(client, tag, f"os/{recipe}.Dockerfile", suite, parts, {"BASE": base, **arguments})
+    return tag
+
+
+def _common_image(client: Any, suite: str, say: Say) -> str:
+    """What all hosts of a release share: its packages, from its mirror."""
+    recipe = "os/common.Dockerfile"
+    tag = f"deployer-lab-common:{suite}-{digest([recipe])}"
+    if not _exists(client, tag):
+        base = base_image(client, say, suite)
+        say(f"installing what lab hosts have on Debian's {suite}, about a minute")
+        _build(client, tag, recipe, suite, {recipe: FILES / recipe}, {"BASE": base})
     return tag
 
 
@@ -72,50 +113,55 @@ def _serving(client: Any, part: str, name: str, say: Say) -> str:
     if not _exists(client, tag):
         base = base_image(client, say)
         say("making the serving image")
-        _build(client, tag, "Dockerfile", base, {path.name: path for path in (FILES / part).iterdir()}, None)
+        parts = {path.name: path for path in (FILES / part).iterdir()}
+        _build(client, tag, "Dockerfile", TOOLS_SUITE, parts, {"BASE": base})
     repository, _, version = name.rpartition(":")
     client.images.get(tag).tag(repository, version)
     return name
 
 
-def base_image(client: Any, say: Say) -> str:
-    """Debian bookworm: what is there, else from a registry, else from debootstrap."""
-    for name in (f"{BASE_BUILT}:latest", BASE):
+def base_image(client: Any, say: Say, suite: str = TOOLS_SUITE) -> str:
+    """A release of Debian: what is there, else from a registry, else from debootstrap."""
+    built, slim = BASE_BUILT.format(suite=suite), BASE.format(suite=suite)
+    for name in (built, slim):
         if _exists(client, name):
             return name
     try:
-        say(f"pulling {BASE}")
-        client.images.pull(*BASE.split(":"))
+        say(f"pulling {slim}")
+        client.images.pull(*slim.split(":"))
     except (APIError, NotFound):
-        return _debootstrap(client, say)
-    return BASE
+        return _debootstrap(client, suite, say)
+    return slim
 
 
-def _debootstrap(client: Any, say: Say) -> str:
+def _debootstrap(client: Any, suite: str, say: Say) -> str:
     program = shutil.which("debootstrap") or shutil.which("debootstrap", path="/usr/sbin:/sbin")
+    built = BASE_BUILT.format(suite=suite)
     if not program or os.geteuid() != 0:
         raise LabError(
-            f"no registry gives {BASE}, and debootstrap {'is not installed' if not program else 'needs root'}",
+            f"no registry gives {BASE.format(suite=suite)}, "
+            f"and debootstrap {'is not installed' if not program else 'needs root'}",
             "apt install debootstrap and run this as root once, or `docker load` a copy of that image",
         )
-    say("no registry answers; making a Debian system with debootstrap, about a minute")
+    say(f"no registry answers; making Debian's {suite} with debootstrap, about a minute")
     with tempfile.TemporaryDirectory(prefix="deployer-lab-") as directory:
         root = Path(directory) / "root"
         mirror = _mirror()
         done = subprocess.run(
-            [program, "--variant=minbase", "bookworm", str(root), *([mirror] if mirror else [])],
+            [program, "--variant=minbase", suite, str(root), *([mirror] if mirror else [])],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode != 0:
             raise LabError(f"debootstrap failed: {done.stdout.strip().splitlines()[-1:]}", "see its message")
         archive = Path(directory) / "root.tar"
         shutil.make_archive(str(archive.with_suffix("")), "tar", root)
-        client.api.import_image_from_file(str(archive), repository=BASE_BUILT, tag="latest")
-    return f"{BASE_BUILT}:latest"
+        repository, _, tag = built.partition(":")
+        client.api.import_image_from_file(str(archive), repository=repository, tag=tag)
+    return built
 
 
-def _mirror() -> str | None:
-    """The mirror that this machine's apt uses, so that debootstrap asks no other."""
+def _mirror(security: bool = False) -> str | None:
+    """The mirror that this machine's apt uses, or that of security updates, so that nobody asks another."""
     for path in (Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))):
         if path.suffix not in (".list", ".sources") or not path.is_file():
             continue
@@ -123,22 +169,24 @@ def _mirror() -> str | None:
             words = line.split()
             if words[:1] in (["URIs:"], ["deb"]):
                 mirror = next((word for word in words if "://" in word), None)
-                if mirror and "security" not in mirror:
+                if mirror and ("security" in mirror) is security:
                     return mirror
     return None
 
 
-def _build(client: Any, tag: str, dockerfile: str, base: str, parts: dict[str, Path], target: str | None) -> None:
+def _build(
+    client: Any, tag: str, dockerfile: str, suite: str, parts: dict[str, Path], arguments: dict[str, str]
+) -> None:
     with tempfile.TemporaryFile() as context:
         with tarfile.open(fileobj=context, mode="w") as archive:
             for name, path in parts.items():
                 archive.add(path, arcname=name)
-            _add_apt(archive)
+            _add_apt(archive, suite)
         context.seek(0)
         try:
             client.images.build(
-                fileobj=context, custom_context=True, dockerfile=dockerfile, tag=tag, target=target, rm=True,
-                forcerm=True, network_mode="host", buildargs={"BASE": base},
+                fileobj=context, custom_context=True, dockerfile=dockerfile, tag=tag, rm=True, forcerm=True,
+                network_mode="host", buildargs=arguments,
             )  # fmt: skip
         except BuildError as error:
             lines = [str(each.get("stream") or each.get("error") or "").strip() for each in error.build_log]
@@ -146,17 +194,26 @@ def _build(client: Any, tag: str, dockerfile: str, base: str, parts: dict[str, P
             raise LabError(f"the image {tag} could not be made:\n{tail}", "its last lines say why") from error
 
 
-def _add_apt(archive: tarfile.TarFile) -> None:
+def _add_apt(archive: tarfile.TarFile, suite: str) -> None:
     """How this machine's apt reaches packages, so that the image's does too; an empty directory where it has no say."""
     entry = tarfile.TarInfo("apt")
     entry.type, entry.mode = tarfile.DIRTYPE, 0o755
     archive.addfile(entry)
-    if not Path("/etc/apt").is_dir() or "ID=debian" not in _os_release():
+    mirror = _mirror()
+    if not mirror or "ID=debian" not in _os_release():
         return
     for name in APT:
         path = Path("/etc/apt") / name
         if path.exists():
             archive.add(path, arcname=f"apt/{name}", filter=_wanted)
+    lines = [f"deb {mirror} {suite} main\n"]
+    updates = _mirror(security=True)
+    if updates:
+        lines.append(f"deb {updates} {suite}-security main\n")
+    content = "".join(lines).encode()
+    entry = tarfile.TarInfo("apt/sources.list")
+    entry.size, entry.mode = len(content), 0o644
+    archive.addfile(entry, io.BytesIO(content))
 
 
 def _wanted(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -182,9 +239,9 @@ def _exists(client: Any, name: str) -> bool:
     return True
 
 
-def digest(parts: list[str]) -> str:
-    """What an image or a package is made of, as a short name: the paths and the bytes of the lab's own files."""
-    made_of = hashlib.sha256()
+def digest(parts: list[str], *more: str) -> str:
+    """What an image or a package is made of, as a short name: the lab's own files, paths and bytes, and more words."""
+    made_of = hashlib.sha256(" ".join(more).encode())
     for part in parts:
         for path in _files(FILES / part):
             made_of.update(str(path.relative_to(FILES)).encode())

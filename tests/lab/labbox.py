@@ -17,7 +17,7 @@ MODEL = "qwen2.5-14b"
 LENT = ROOT / ".cache" / "lab-engine"
 LENT_VLLM = LENT / "lib/python3.11/site-packages/vllm"
 DEPLOYER = str(BIN / "deployer")
-ASCEND_VARIABLES = "accelerator=ascend-310p\n"
+ASCEND_VARIABLES = "lab_accelerator=ascend-310p\n"
 
 
 @dataclass

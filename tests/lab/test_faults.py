@@ -17,10 +17,10 @@ INVENTORY = """\
 [ascend]
 node1 ansible_host=192.0.2.1 lab_cards=2 deployer_tensor_parallel=2
 node2 ansible_host=192.0.2.2 lab_cards=2
-node3 ansible_host=192.0.2.3 lab_os=debian
-node4 ansible_host=192.0.2.4 lab_os=debian
+node3 ansible_host=192.0.2.3 lab_os=debian11
+node4 ansible_host=192.0.2.4 lab_os=debian11
 [ascend:vars]
-accelerator=ascend-310p
+lab_accelerator=ascend-310p
 """
 # host → (fault, status, where it is told: `refused` check or failed step, what is told, what helps)
 Expected = dict[str, tuple[str, str, str, str, str]]

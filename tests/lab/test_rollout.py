@@ -16,9 +16,9 @@ pytestmark = pytest.mark.lab
 INVENTORY = """\
 [ascend]
 duo2 ansible_host=192.0.2.1 lab_cards=2 ansible_user=ops ansible_become=true deployer_tensor_parallel=2
-duo1 ansible_host=192.0.2.2 lab_cards=1 lab_os=debian
+duo1 ansible_host=192.0.2.2 lab_cards=1 lab_os=debian11
 [ascend:vars]
-accelerator=ascend-310p
+lab_accelerator=ascend-310p
 """
 BARE = ["kernel_headers", "ascend_driver", "reboot", "image", "artefacts", "serving_container", "readiness"]
 

@@ -35,7 +35,7 @@ n8 ansible_host=192.0.2.37 lab_board=sc7-224t
 l3 ansible_host=192.0.2.38 lab_os=debian
 l8 ansible_host=192.0.2.39 lab_board=sc7-224t
 [sophon:vars]
-accelerator=bm1684x
+lab_accelerator=bm1684x
 """
 QWEN, R1, FIRST, LLAMA = "qwen2.5-14b", "deepseek-r1-distill-qwen-14b", "qwen-7b-chat", "llama2-7b"
 ZIP = "deepseek-r1-distill-qwen-14b-seq2048-2dev.zip"

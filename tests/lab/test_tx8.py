@@ -18,7 +18,7 @@ MODEL = "deepseek-r1-distill-qwen-7b"
 HOME = "/var/lib/deployer/home"
 WEIGHTS, KCORE = f"{HOME}/DeepSeek-R1-Distill-Qwen-7B", f"{HOME}/deepseek_7b_bf16_seq8192_c4"
 CONTAINER = f"deployer-{MODEL}"
-INVENTORY = "[tx8]\ntx1 ansible_host=192.0.2.21 accelerator=tx8 lab_os=debian\n"
+INVENTORY = "[tx8]\ntx1 ansible_host=192.0.2.21 lab_accelerator=tx8 lab_os=debian\n"
 
 
 @pytest.fixture(scope="module")

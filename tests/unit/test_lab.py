@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from deployer.errors import UsageError
-from deployer.lab import faults, site, weights
+from deployer.lab import faults, images, site, weights
 from deployer.observe import weights as observed
 
 LAB = Path(site.__file__).parent
@@ -66,7 +66,7 @@ INVENTORY = """\
 a ansible_host=192.0.2.1 lab_cards=2
 b ansible_host=192.0.2.2 lab_os=debian ansible_password=secret
 [ascend:vars]
-accelerator=ascend-310p
+lab_accelerator=ascend-310p
 deployer_weights_dir=/data/{{ deployer_model }}
 [rack]
 b
@@ -84,7 +84,7 @@ def test_inventory_is_read_as_ansible_reads_it(tmp_path: Path) -> None:
     found = site.read(str(written(tmp_path)))
     assert {name: (each.accelerator, each.cards, each.flavour) for name, each in found.hosts.items()} == {
         "a": ("ascend-310p", 2, "openeuler"),
-        "b": ("ascend-310p", 1, "debian"),
+        "b": ("ascend-310p", 1, "debian12"),
     }
     assert found.groups == {"ascend": ["a", "b"], "rack": ["b"]}
     assert "ansible_password" not in found.hosts["b"].variables
@@ -100,7 +100,28 @@ def test_lab_inventory_keeps_groups_and_variables_and_points_elsewhere(tmp_path:
     assert document["hosts"]["a"]["deployer_weights_dir"] == "/data/{{ deployer_model }}"
     assert list(document["children"]["rack"]["hosts"]) == ["b"]
     assert (tmp_path / "catalog").resolve() == source.parent / "catalog"
-    assert site.read(str(path)).hosts.keys() == found.hosts.keys()
+    assert "lab_cards" not in document["hosts"]["a"]
+
+
+def test_accelerator_is_what_the_lab_is_told_else_what_is_asserted(tmp_path: Path) -> None:
+    text = "a accelerator=tx8\nb accelerator=tx8 lab_accelerator=bm1684x\nc deployer_accelerator=cpu\n"
+    found = site.read(str(written(tmp_path, text))).hosts
+    assert [each.accelerator for each in found.values()] == ["tx8", "bm1684x", "cpu"]
+    assert not any(each.variables for each in found.values())
+
+
+def test_every_flavour_has_its_recipe_and_a_name() -> None:
+    assert {name for name in site.CHOICES["lab_os"] if name != "debian"} == set(images.FLAVOURS)
+    for flavour in images.FLAVOURS.values():
+        assert (LAB / "files/os" / f"{flavour.recipe}.Dockerfile").is_file()
+
+
+def test_what_runs_on_hosts_is_written_for_their_oldest_python() -> None:
+    """Debian 11 and openEuler 22.03 have Python 3.9."""
+    for path in (LAB / "files").rglob("*"):
+        text = path.read_text() if path.is_file() else ""
+        if text.startswith("#!/usr/bin/python3"):
+            ast.parse(text, str(path), feature_version=(3, 9))
 
 
 @pytest.mark.parametrize(
@@ -109,6 +130,13 @@ def test_lab_inventory_keeps_groups_and_variables_and_points_elsewhere(tmp_path:
         ("a accelerator=abacus\n", "cannot emulate 'abacus'"),
         ("a accelerator=ascend-310p lab_cards=9\n", "lab_cards"),
         ("a accelerator=ascend-310p lab_os=plan9\n", "lab_os"),
+        ("a ansible_host=192.0.2.1\n", "nothing says which cards"),
+        ("a lab_accelerator=cpu lab_acelerator=tx8\n", "does not know lab_acelerator"),
+        ("a lab_accelerator=cpu lab_login=telnet\n", "lab_login"),
+        ("a lab_accelerator=cpu lab_login=password\n", "root's login is off"),
+        ("a lab_accelerator=cpu lab_repository=http://x\n", "lab_repository"),
+        ("a lab_accelerator=cpu lab_host_key=changed\n", "lab_host_key"),
+        ("a lab_accelerator=cpu ansible_user='x;reboot'\n", "name of an account"),
         ("\n", "no hosts"),
     ],
 )
