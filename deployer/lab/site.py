@@ -18,6 +18,8 @@ ACCELERATORS = {"ascend-310p": (1, 4), "tx8": (8, 8), "bm1684x": (1, 2), "cpu": 
 # Sophgo's boards: the name that the driver has for them, and how many chips are on one.
 BOARDS = {"sc7-hp75": ("SC7+", 3), "sc7-224t": ("SC7-224T", 8)}
 FLAVOURS = ("openeuler", "debian")
+# Screens of tsm_smi: of the guide's era, one row a chip; and the one that later public readers know.
+SCREENS = ("guide", "later")
 # How the real hosts are reached says nothing of the lab's.
 CONNECTION = (
     "ansible_host", "ansible_port", "ansible_connection", "ansible_password", "ansible_ssh_pass",
@@ -95,6 +97,9 @@ def _wanted(name: str, variables: dict[str, Any]) -> Wanted:
     board = str(variables.get("lab_board", next(iter(BOARDS)) if accelerator == "bm1684x" else ""))
     if board and (accelerator != "bm1684x" or board not in BOARDS):
         raise UsageError(f"{name}: lab_board={board!r}", f"on bm1684x it is one of {', '.join(BOARDS)}")
+    screen = variables.get("lab_smi", SCREENS[0])
+    if screen not in SCREENS or ("lab_smi" in variables and accelerator != "tx8"):
+        raise UsageError(f"{name}: lab_smi={screen!r}", f"on tx8 it is one of {', '.join(SCREENS)}")
     kept = {key: value for key, value in variables.items() if key not in CONNECTION}
     return Wanted(name, accelerator, int(cards), flavour, str(variables.get("ansible_user", "root")), board, kept)
 
