@@ -57,7 +57,7 @@ def published(model: str) -> str:
 
 
 def names(model: str) -> set[str]:
-    """Names, in lower case, that an operator may give the directory: the model's, the hub's, and without `-Instruct`."""
+    """What an operator may call the directory, in lower case: the model, the hub's name, that without `-Instruct`."""
     return {model, published(model).lower(), published(model).removesuffix("-Instruct").lower()}
 
 
