@@ -58,7 +58,7 @@ def make_tx8(client: Any, host_image: str, serving_image: str, weights: Path, di
     """The archives of one TX8 release: image and driver installer, environments, engine, kcore, weights."""
     directory.mkdir(parents=True, exist_ok=True)
     stamp = directory.parent / f"{directory.name}.made-of"
-    made_of = f"{host_image} {client.images.get(serving_image).id}\n"
+    made_of = f"{host_image} {client.images.get(serving_image).id} {weights}\n"
     if stamp.is_file() and stamp.read_text() == made_of:
         return directory
     say("making the TX8's archives")
