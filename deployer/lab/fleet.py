@@ -185,7 +185,7 @@ class Lab:
             images.write_file(container, "/etc/lab/ascend.json", json.dumps({"cards": _ascend_cards(wanted)}).encode())
             self._copy_weights(container, wanted)
         if wanted.accelerator == "tx8":
-            document = {"cards": wanted.cards, "smi": wanted.variables.get("lab_smi", site.SCREENS[0])}
+            document = {"cards": wanted.cards, "smi": wanted.smi}
             images.write_file(container, "/etc/lab/tx8.json", json.dumps(document).encode())
         if wanted.accelerator == "bm1684x":
             images.write_file(container, "/etc/lab/sophon.json", json.dumps({"cards": _sophon_cards(wanted)}).encode())

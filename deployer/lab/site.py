@@ -40,6 +40,7 @@ class Wanted:
     user: str
     board: str
     variables: dict[str, Any]
+    smi: str
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def _wanted(name: str, variables: dict[str, Any]) -> Wanted:
     if screen not in SCREENS or ("lab_smi" in variables and accelerator != "tx8"):
         raise UsageError(f"{name}: lab_smi={screen!r}", f"on tx8 it is one of {', '.join(SCREENS)}")
     kept = {key: value for key, value in variables.items() if key not in CONNECTION}
-    return Wanted(name, accelerator, int(cards), flavour, str(variables.get("ansible_user", "root")), board, kept)
+    user = str(variables.get("ansible_user", "root"))
+    return Wanted(name, accelerator, int(cards), flavour, user, board, kept, screen)
 
 
 def write(site: Site, directory: Path, own: dict[str, dict[str, Any]]) -> Path:

@@ -460,6 +460,12 @@ def test_engine_of_the_tx8_needs_the_image_s_own_paths(tmp_path: Path) -> None:
     assert (status, "No such file or directory: 'tsm_version'" in said) == (1, True)
 
 
+def test_screen_is_the_guide_s_unless_the_host_says_another(tmp_path: Path) -> None:
+    (tmp_path / "hosts.ini").write_text("a accelerator=tx8\nb accelerator=tx8 lab_smi=later\n")
+    hosts = site.read(str(tmp_path / "hosts.ini")).hosts
+    assert [hosts[name].smi for name in ("a", "b")] == ["guide", "later"]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
