@@ -41,8 +41,15 @@ FAULTS = {
     "silicon-down": Fault("a chip does not come up", accelerator="tx8"),
     "smi-unknown": Fault("tsm_smi prints a screen that nobody knows", accelerator="tx8"),
     "smi-hangs": Fault("tsm_smi does not answer", accelerator="tx8"),
-    "chip-lost": Fault("a chip gets no node when the driver starts (=CHIP)", argument="1", accelerator="bm1684x"),
-    "chip-fault": Fault("a chip is in Fault when the driver starts (=CHIP)", argument="1", accelerator="bm1684x"),
+    "chip-lost": Fault(
+        "a chip has no node when the driver starts; one that runs stops answering (=CHIP)",
+        argument="1", accelerator="bm1684x",
+    ),  # fmt: skip
+    "chip-fault": Fault("a chip is in Fault (=CHIP)", argument="1", accelerator="bm1684x"),
+    "chip-throttled": Fault("a chip is hot and runs at 25 MHz (=CHIP)", argument="1", accelerator="bm1684x"),
+    "card-not-started": Fault(
+        "from the next boot on a card is on the bus as 1e30:1684 (=CARD)", argument="0", accelerator="bm1684x"
+    ),
 }
 
 
