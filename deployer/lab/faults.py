@@ -43,8 +43,9 @@ FAULTS = {
     "smi-hangs": Fault("tsm_smi does not answer", accelerator="tx8"),
     "chip-lost": Fault(
         "a chip has no node when the driver starts; one that runs stops answering (=CHIP)",
-        argument="1", accelerator="bm1684x",
-    ),  # fmt: skip
+        argument="1",
+        accelerator="bm1684x",
+    ),
     "chip-fault": Fault("a chip is in Fault (=CHIP)", argument="1", accelerator="bm1684x"),
     "chip-throttled": Fault("a chip is hot and runs at 25 MHz (=CHIP)", argument="1", accelerator="bm1684x"),
     "card-not-started": Fault(
