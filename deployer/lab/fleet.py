@@ -69,6 +69,8 @@ class Lab:
                     "`deployer lab down` first, or give this lab another --name",
                 )
         kinds = {each.accelerator for each in wanted.hosts.values()} - {"cpu"}
+        for each in wanted.hosts.values():
+            packages.sophon_choice(each.variables.get("lab_sources"))
         host_images = {
             f: images.host_image(self.client, f, self.say) for f in {w.flavour for w in wanted.hosts.values()}
         }
@@ -84,7 +86,8 @@ class Lab:
             if container.status != "running" and "host-down" not in self._faults(name):
                 container.start()
             if each.accelerator in brought:
-                packages.lend(brought[each.accelerator], self.directory / "packages" / name)
+                store = packages.chosen(brought[each.accelerator], each.variables.get("lab_sources"))
+                packages.lend(store, self.directory / "packages" / name)
         addresses = {name: self._wait(name) for name in wanted.hosts}
         self._known_hosts(addresses)
         return site.write(
@@ -137,7 +140,7 @@ class Lab:
             container.stop(timeout=STOP_TIMEOUT_S) if on else container.start()
         elif fault.place == "packages":
             kind = container.labels[f"{docker_engine.LABEL}.accelerator"]
-            packages.lend(self._packages(kind), self.directory / "packages" / host)
+            packages.restore(self._packages(kind), self.directory / "packages" / host)
             if on:
                 packages.truncate(self.directory / "packages" / host)
         else:
