@@ -75,7 +75,7 @@ class Lab:
             f: images.host_image(self.client, f, self.say) for f in {w.flavour for w in wanted.hosts.values()}
         }
         brought = {kind: self._packages(kind) for kind in kinds}
-        lent = engine.site_packages(self.say) if kinds else None
+        lent = engine.site_packages(self.say) if kinds - {"bm1684x"} else None
         self._key()
         network = self._network()
         for name, each in wanted.hosts.items():
