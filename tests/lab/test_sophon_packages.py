@@ -60,7 +60,8 @@ def ok(lab: LabBox, host: str, script: str) -> str:
 
 
 def states(lab: LabBox, host: str) -> dict[str, str]:
-    return dict(line.split()[:2] for line in ok(lab, host, STATES).splitlines())  # type: ignore[misc]
+    lines = [line.split() for line in ok(lab, host, STATES).splitlines()]
+    return {words[0]: words[1] for words in lines}
 
 
 def test_bare_host_has_nothing_of_what_the_packages_depend_on(lab: LabBox) -> None:
@@ -122,7 +123,7 @@ def test_debs_as_the_guide_has_it(lab: LabBox) -> None:
     smi = ok(lab, "d12", SMI)
     assert HEADER % ("0.5.1", "0.5.1") in smi
     assert smi.count(" Active ") == 6
-    # Another release of one version: each package goes over itself, and the library is newer than the driver in between.
+    # Another release of one version: each package goes over itself; in between the library is newer than the driver.
     said = ok(lab, "d12", f"dpkg -i {LTS}/sophon-libsophon_*.deb")
     assert "sophon-libsophon (0.5.1) over (0.5.1)" in said
     assert HEADER % ("0.5.1 LTS SP4", "0.5.1") in ok(lab, "d12", SMI)
@@ -235,7 +236,7 @@ def test_chip_that_is_lost_while_it_serves_keeps_its_node_and_takes_no_call(lab:
     assert "No space left" in sh(lab, "oe", "echo > /dev/bm-sophon1")[1]
     ok(lab, "oe", "echo > /dev/bm-sophon2")
     smi = ok(lab, "oe", SMI)
-    assert ["001:81:00.%d" % chip in smi for chip in range(3)] == [True, False, True]
+    assert [f"001:81:00.{chip}" in smi for chip in range(3)] == [True, False, True]
 
 
 def test_chip_that_does_not_start_has_no_node_and_the_others_keep_their_numbers(lab: LabBox) -> None:
