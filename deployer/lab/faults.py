@@ -65,8 +65,16 @@ FAULTS = {
     "image-tag-other": Fault(
         "the image in the release bears another version's tag", place="packages", accelerator="tx8"
     ),
-    "chip-lost": Fault("a chip gets no node when the driver starts (=CHIP)", argument="1", accelerator="bm1684x"),
-    "chip-fault": Fault("a chip is in Fault when the driver starts (=CHIP)", argument="1", accelerator="bm1684x"),
+    "chip-lost": Fault(
+        "a chip has no node when the driver starts; one that runs stops answering (=CHIP)",
+        argument="1",
+        accelerator="bm1684x",
+    ),
+    "chip-fault": Fault("a chip is in Fault (=CHIP)", argument="1", accelerator="bm1684x"),
+    "chip-throttled": Fault("a chip is hot and runs at 25 MHz (=CHIP)", argument="1", accelerator="bm1684x"),
+    "card-not-started": Fault(
+        "from the next boot on a card is on the bus as 1e30:1684 (=CARD)", argument="0", accelerator="bm1684x"
+    ),
 }
 
 

@@ -77,11 +77,13 @@ class Lab:
                     "`deployer lab down` first, or give this lab another --name",
                 )
         kinds = {each.accelerator for each in wanted.hosts.values()} - {"cpu"}
+        for each in wanted.hosts.values():
+            packages.sophon_choice(each.sources)
         host_images = {
             f: images.host_image(self.client, f, self.say) for f in {w.flavour for w in wanted.hosts.values()}
         }
         brought = {kind: self._packages(kind) for kind in kinds}
-        lent = engine.site_packages(self.say) if kinds else None
+        lent = engine.site_packages(self.say) if kinds - {"bm1684x"} else None
         self._key()
         network = self._network()
         for name, each in wanted.hosts.items():
@@ -92,7 +94,8 @@ class Lab:
             if container.status != "running" and "host-down" not in self._faults(name):
                 container.start()
             if each.accelerator in brought:
-                packages.lend(brought[each.accelerator], self.directory / "packages" / name)
+                store = packages.chosen(brought[each.accelerator], each.sources)
+                packages.lend(store, self.directory / "packages" / name)
         addresses = {name: self._wait(name) for name in wanted.hosts}
         self._known_hosts({name: addresses[name] for name, each in wanted.hosts.items() if each.host_key == "known"})
         return site.write(
@@ -151,9 +154,10 @@ class Lab:
             container.stop(timeout=STOP_TIMEOUT_S) if on else container.start()
         elif fault.place == "packages":
             kind = container.labels[f"{docker_engine.LABEL}.accelerator"]
-            packages.lend(self._packages(kind), self.directory / "packages" / host)
-            wrong = self._faults(host) - {name} | ({name} if on else set())
-            packages.spoil(self.directory / "packages" / host, wrong)
+            sources = container.labels.get(f"{docker_engine.LABEL}.sources")
+            place = self.directory / "packages" / host
+            packages.lend(packages.chosen(self._packages(kind), sources), place)
+            packages.spoil(place, self._faults(host) - {name} | ({name} if on else set()))
         else:
             self._run(container, ["/usr/local/lib/lab/fault", "on" if on else "off", name, argument])
         switched = self._faults(host)
@@ -184,7 +188,7 @@ class Lab:
                 label: self.name, f"{label}.host": wanted.name, f"{label}.address": address,
                 f"{label}.flavour": wanted.flavour, f"{label}.accelerator": wanted.accelerator,
                 f"{label}.cards": str(wanted.cards if wanted.accelerator != "cpu" else 0),
-                f"{label}.login": wanted.login,
+                f"{label}.login": wanted.login, f"{label}.sources": wanted.sources,
             },
             networking_config={
                 "EndpointsConfig": {network.name: {"IPAMConfig": {"IPv4Address": address}, "Aliases": [wanted.name]}}

@@ -8,9 +8,11 @@ import os
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
+from deployer.errors import UsageError
 from deployer.lab.images import FILES, Say, digest
 
 # The versions of the vendor's guide (driver 24.1.rc3 with firmware 7.5.0.1.129), and a later pair to upgrade to.
@@ -22,6 +24,15 @@ TX8_RELEASE = "TX8100_REX1032_Release_*.tar.gz"
 TX8_VERSION, TX8_OTHER_VERSION = "v4.3.7.p3", "v4.3.6.p2"
 SOPHON_IMAGE_ARCHIVE = "tpuc_dev_latest.tar"
 SOPHON_SOURCES = "sophon-sources"
+# Of what a Sophgo host may have only one: the source of a project at one revision, and one set of wheels. The first is
+# what a host has that says nothing. `.zip` after a source's name gives it as GitHub's .zip.
+SOPHON_CHOICES = {
+    "llm-tpu": ("llm-tpu-d581e7b", "llm-tpu-1e8f264", "llm-tpu-c49923f"),
+    "llama2-tpu": ("llama2-tpu-32a4656", "llama2-tpu-15111ee"),
+    "sophon-demo": ("sophon-demo-0.2.5",),
+    "wheels": ("wheels", "wheels-qwen", "wheels-llama2", "wheels-yi", "wheels-glm4"),
+}
+SOPHON_ALWAYS = "always"
 # Version, release date, and what bm-smi prints after the version. The first cannot run a model on several chips.
 SOPHON = (("0.5.1", "20240408-112233", ""), ("0.5.1", "20241227-105344", "LTS SP4"))
 
@@ -78,16 +89,33 @@ def make_tx8(client: Any, host_image: str, serving_image: str, weights: Path, di
     return directory
 
 
+def sophon_choice(value: Any) -> tuple[str, ...]:
+    """What `lab_sources` names, with the first of each kind that it does not name; UsageError for what nobody knows."""
+    chosen = {kind: names[0] for kind, names in SOPHON_CHOICES.items()}
+    named: set[str] = set()
+    for word in str(value or "").replace(",", " ").split():
+        name = word.removesuffix(".zip") if not word.startswith("wheels") else word
+        kind = next((kind for kind, names in SOPHON_CHOICES.items() if name in names), None)
+        if kind is None:
+            known = ", ".join(name for names in SOPHON_CHOICES.values() for name in names)
+            raise UsageError(f"lab_sources={value!r}: there is no {word!r}", f"there are {known}; sources also as .zip")
+        if kind in named:
+            raise UsageError(f"lab_sources={value!r}", f"a host has one of {', '.join(SOPHON_CHOICES[kind])}")
+        named.add(kind)
+        chosen[kind] = word
+    return tuple(chosen.values())
+
+
 def make_sophon(client: Any, host_image: str, tool_image: str, directory: Path, say: Say) -> Path:
     """libsophon's packages: two drivers of one version number, told apart by their date; returns the newer one's.
 
-    Beside each of them lies what is the same for all: the image's archive, the vendor's sources, wheels and models.
+    What is the same for all, the image's archive, the vendor's sources, wheels and models, is made beside them.
     """
-    brought, brought_of = _sophon_sources(client, host_image, tool_image, directory, say)
+    brought = _sophon_sources(client, host_image, tool_image, directory, say)
     for version, date, lts in SOPHON:
         place = directory / f"sophon-{version}{'-LTS' if lts else ''}"
         stamp = directory / f"{place.name}.made-of"
-        if stamp.is_file() and stamp.read_text() == brought_of:
+        if stamp.is_file() and stamp.read_text() == brought:
             continue
         stamp.unlink(missing_ok=True)
         say(f"making libsophon's packages ({place.name.removeprefix('sophon-')})")
@@ -97,19 +125,17 @@ def make_sophon(client: Any, host_image: str, tool_image: str, directory: Path, 
             host_image, ["/usr/local/lib/lab/sophon/make-packages", "/out", version, date, lts], entrypoint="",
             remove=True, volumes={str(place): {"bind": "/out", "mode": "rw"}}, network_mode="none",
         )  # fmt: skip
-        for path in brought.iterdir():
-            os.link(path, place / path.name)
         _write_sums(place)
-        stamp.write_text(brought_of)
+        stamp.write_text(brought)
     return place
 
 
-def _sophon_sources(client: Any, host_image: str, tool_image: str, directory: Path, say: Say) -> tuple[Path, str]:
-    """Image, sources, wheels and models of Sophgo's hosts, made once, and what they were made of."""
+def _sophon_sources(client: Any, host_image: str, tool_image: str, directory: Path, say: Say) -> str:
+    """Image, sources, wheels and models of Sophgo's hosts, made once; returns what they were made of."""
     place, stamp = directory / SOPHON_SOURCES, directory / f"{SOPHON_SOURCES}.made-of"
     made_of = f"{host_image} {client.images.get(tool_image).id} {digest([SOPHON_SOURCES])}\n"
     if stamp.is_file() and stamp.read_text() == made_of:
-        return place, made_of
+        return made_of
     stamp.unlink(missing_ok=True)
     say("making Sophgo's sources and models, and the image's archive")
     shutil.rmtree(place, ignore_errors=True)
@@ -121,20 +147,51 @@ def _sophon_sources(client: Any, host_image: str, tool_image: str, directory: Pa
             str(FILES / SOPHON_SOURCES): {"bind": "/sources", "mode": "ro"}, str(place): {"bind": "/out", "mode": "rw"}
         },
     )  # fmt: skip
-    with (place / SOPHON_IMAGE_ARCHIVE).open("wb") as stream:
+    with (place / SOPHON_ALWAYS / SOPHON_IMAGE_ARCHIVE).open("wb") as stream:
         for chunk in client.images.get(tool_image).save(named=tool_image):
             stream.write(chunk)
+    for each in place.iterdir():
+        _write_sums(each)
     stamp.write_text(made_of)
-    return place, made_of
+    return made_of
 
 
-def lend(source: Path, target: Path) -> None:
+def chosen(place: Path, value: Any) -> list[Path]:
+    """The directories that a host's files come from: its packages', and of Sophgo's what `lab_sources` names."""
+    shared = place.parent / SOPHON_SOURCES
+    if not place.name.startswith("sophon-"):
+        return [place]
+    return [place, shared / SOPHON_ALWAYS, *(shared / name for name in sophon_choice(value))]
+
+
+def lend(sources: Iterable[Path], target: Path) -> None:
     """A host's own directory of the same files, without their bytes once more."""
     target.mkdir(parents=True, exist_ok=True)
-    for path in source.iterdir():
-        place = target / path.name
-        place.unlink(missing_ok=True)
-        os.link(path, place)
+    sums: list[str] = []
+    for source in sources:
+        _forget_others(source, target)
+        for path in sorted(source.iterdir()):
+            if path.name == SUMS:
+                sums += path.read_text(encoding="ascii").splitlines(keepends=True)
+            else:
+                _link(path, target / path.name)
+    if sums:
+        (target / SUMS).unlink(missing_ok=True)
+        (target / SUMS).write_text("".join(sums), encoding="ascii")
+
+
+def _forget_others(source: Path, target: Path) -> None:
+    """Take away what an earlier choice gave in place of this one."""
+    kind = next((names for names in SOPHON_CHOICES.values() if source.name.removesuffix(".zip") in names), ())
+    for name in [each + end for each in kind for end in ("", ".zip")]:
+        for path in (source.parent / name).glob("*"):
+            if path.name != SUMS:
+                (target / path.name).unlink(missing_ok=True)
+
+
+def _link(path: Path, place: Path) -> None:
+    place.unlink(missing_ok=True)
+    os.link(path, place)
 
 
 def spoil(directory: Path, names: set[str]) -> None:

@@ -27,7 +27,7 @@ CHOICES = {
     # Screens of tsm_smi: of the guide's era, one row a chip; and the one that later public readers know.
     "lab_smi": ("guide", "later"),
 }
-VARIABLES = ("lab_accelerator", "lab_cards", "lab_board", *CHOICES)
+VARIABLES = ("lab_accelerator", "lab_cards", "lab_board", "lab_sources", *CHOICES)
 # What an operator may assert, and hardly anybody does: the lab's own inventory leaves it to be found.
 ASSERTED = ("accelerator", "deployer_accelerator")
 # How the real hosts are reached says nothing of the lab's.
@@ -54,6 +54,7 @@ class Wanted:
     repository: str
     variables: dict[str, Any]
     smi: str
+    sources: str
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def _wanted(name: str, variables: dict[str, Any]) -> Wanted:
     left = {*CONNECTION, *ASSERTED, *own}
     return Wanted(
         name, accelerator, int(cards), flavour, user, board, chosen["lab_login"], chosen["lab_host_key"],
-        chosen["lab_repository"], {key: value for key, value in variables.items() if key not in left}, chosen["lab_smi"],
+        chosen["lab_repository"], {key: value for key, value in variables.items() if key not in left},
+        chosen["lab_smi"], str(own.get("lab_sources", "")),
     )  # fmt: skip
 
 

@@ -319,7 +319,7 @@ def test_faults_of_the_packages_change_one_host_s_alone(tmp_path: Path) -> None:
     release = saved(shared)
     packages._write_sums(shared)
     before = release.read_bytes()
-    packages.lend(shared, host)
+    packages.lend([shared], host)
     packages.spoil(host, {"image-tag-other", "ssh-slow"})
     with tarfile.open(host / release.name) as outer:
         assert outer.getnames() == ["TX8100_REX1032_Release_v4.3.7.p3.tar", "x.run"]
@@ -331,7 +331,7 @@ def test_faults_of_the_packages_change_one_host_s_alone(tmp_path: Path) -> None:
     assert "tx8/v4.3.6.p2:kuiper" in texts[1]
     digest = hashlib.sha256((host / release.name).read_bytes()).hexdigest()
     assert (host / "SHA256SUMS").read_text() == f"{digest}  {release.name}\n"
-    packages.lend(shared, host)
+    packages.lend([shared], host)
     assert (host / release.name).read_bytes() == before
     packages.spoil(host, {"packages-gone"})
     assert list(host.iterdir()) == []
