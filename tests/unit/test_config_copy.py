@@ -145,8 +145,8 @@ def serves(text: str) -> dict[str, Any]:
 def test_what_serves_is_replaced_when_the_original_or_the_copy_has_changed(
     now: str, files: dict[str, str | None], reason: str | None
 ) -> None:
-    there = serves(PUBLISHED)
-    there["weights"][WEIGHTS] |= {"config_text": now}
+    changed = {"weights": {WEIGHTS: {"config_text": now}}}
+    there = merge(serves(PUBLISHED), changed)
     there["deployments"]["qwen2.5-14b"]["files"] |= files
     steps = make_plan("ascend", {}, there).steps
     if reason is None:
