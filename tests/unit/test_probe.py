@@ -60,6 +60,12 @@ def test_noise_around_the_answer_is_no_matter() -> None:
 WRONG = {
     "nothing": (1, "", "", "the probe ended with status 1: no output"),
     "an error": (1, "", "sh: cannot fork", "sh: cannot fork"),
+    "an error on a terminal": (
+        127,
+        "bash: sudo: command not found\r\n",
+        "A banner\nShared connection to 10.0.0.1 closed.\r\n",
+        "status 127: A banner; bash: sudo: command not found",
+    ),
     "cut off": (0, probe.BEGIN + '{"a":', "", "ended with status 0"),
     "no JSON": (0, probe.BEGIN + "{]" + probe.END, "", "is no JSON"),
     "a list": (0, probe.BEGIN + "[]" + probe.END, "", "is no mapping"),
