@@ -14,7 +14,7 @@ from deployer import catalog as catalogs
 from deployer import plan as planning
 from deployer import reach, verify
 from deployer.apply import AnsibleOptions, Event, Runner, inventory
-from deployer.cli import after_dashes
+from deployer.cli import after_dashes, misspelt
 from deployer.cli.observing import Observer
 from deployer.cli.options import HostOptions
 from deployer.cli.parallel import in_parallel
@@ -39,6 +39,7 @@ class Session:
         self.record, self.observer = runner.record, observer
         self.selected = observer.inventory.hosts
         self.hosts: dict[str, HostState] = {}
+        self.notes: list[str] | None = None
 
     # observe
 
@@ -57,6 +58,7 @@ class Session:
         with self.display.stage("observe", hosts):
             self.observer.observe(hosts, self.variables(extra), self._looked, self._observed, meanwhile)
         self._require_options()
+        self._note_misspelt()
         for state in self.hosts.values():
             if state.observation is None and state.problem is None and state.plan is None:
                 state.status = "failed"
@@ -79,6 +81,19 @@ class Session:
                 Observation.model_validate(event.deployer["observation"]),
                 Settings.model_validate(event.deployer["settings"]),
             )
+
+    def _note_misspelt(self) -> None:
+        """Once in a run, and now, since what is in a vault can be read only when the hosts have been looked at."""
+        if self.notes is None:
+            known = self.observer.inventory
+            variables = misspelt.variables(known.manager, known.loader, self.options.extra_vars)
+            self.notes = misspelt.notes(variables)
+            for note in self.notes:
+                self.display.say(f"note: {note}")
+
+    def public_notes(self) -> dict[str, list[str]]:
+        """What is to be said of the whole run, for JSON."""
+        return {"notes": self.notes} if self.notes else {}
 
     def _require_options(self) -> None:
         """Words after `--` that Ansible does not know are the user's to correct."""
@@ -285,6 +300,7 @@ class Session:
             "hosts": {host: state.public() for host, state in self.hosts.items()},
             "record": str(self.record.directory),
             "exit_status": int(status),
+            **self.public_notes(),
         }
         self.record.write("verdict", verdict)
         return status, verdict
