@@ -6,8 +6,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Where plugins stand, for tools that look at a role alone.
 PLUGINS := ANSIBLE_LIBRARY=deployer/plugins/modules ANSIBLE_ACTION_PLUGINS=deployer/plugins/action
+# What runs on a managed host, on its own Python.
+ON_HOST := deployer/observe/probe.py deployer/observe/locker.py $(wildcard deployer/openai_server/*.py \
+  deployer/plugins/modules/*.py deployer/plugins/module_utils/*.py roles/*/files/*.py roles/*/files/*/*.py)
+OLDEST := 3.8
 
-.PHONY: help docs up down test test-unit test-roles test-e2e test-rollout test-lab bench lint format install install-test lock clean
+.PHONY: help docs up down test test-unit test-roles test-e2e test-rollout test-lab bench lint lint-hosts format install install-test lock clean
 
 help:
 	@echo "make up         serve a tiny model with random weights on this machine, and verify it"
@@ -64,12 +68,17 @@ test-lab: install-test
 bench: install-test
 	$(BIN)/python -m bench.run
 
-lint: install-test
+lint: install-test lint-hosts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(PLUGINS) $(BIN)/ansible-lint -q
+
+# vermin knows what the library had in which version, ruff what the syntax and the annotations need.
+lint-hosts: install-test
+	$(BIN)/vermin --target=$(OLDEST)- --violations --quiet --no-tips --no-parse-comments $(ON_HOST)
+	$(BIN)/ruff check --select FA102 --ignore-noqa --target-version py$(subst .,,$(OLDEST)) $(ON_HOST)
 
 format: install-test
 	$(BIN)/ruff format .

@@ -42,6 +42,7 @@ class AnsibleOptions:
     extra_vars: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    private: tuple[str, ...] = ()
 
     def arguments(self) -> list[str]:
         """As command-line words."""
@@ -82,8 +83,7 @@ class Runner:
 
     def private_words(self) -> list[str]:
         """What a run gets by its environment, as words for a parser of this process; they name files, no secrets."""
-        become = self.options.environment.get("ANSIBLE_BECOME_PASSWORD_FILE")
-        return ["--become-password-file", become] if become else []
+        return list(self.options.private)
 
     @contextmanager
     def in_process(self, words: list[str]) -> Iterator[TextIO]:

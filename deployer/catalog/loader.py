@@ -29,7 +29,7 @@ class Catalog:
     failures: tuple[Failure, ...]
 
     def model(self, name: str) -> Model:
-        """The model of that name or alias; upper and lower case do not matter."""
+        """The model of that name, alias or hub id; upper and lower case do not matter."""
         wanted = name.strip().lower()
         names: dict[str, Model] = {}
         for model in self.models.values():
@@ -37,13 +37,33 @@ class Catalog:
                 names[known.lower()] = model
         if wanted in names:
             return names[wanted]
-        self._refuse_by_vendor(wanted)
+        found = self._by_forms(hub_forms(wanted)[:1]) or self._by_source(wanted)
+        if not found:
+            self._refuse_by_vendor(wanted)
+            found = self._by_forms(hub_forms(wanted)[1:])
+        if len(found) == 1:
+            return found[0]
         near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
-        nearest = list(dict.fromkeys(names[each].name for each in near))
+        nearest = [each.name for each in found] or list(dict.fromkeys(names[each].name for each in near))
         raise CatalogError(
-            f"unknown model {name!r}",
+            f"{name!r} may be one of several models" if found else f"unknown model {name!r}",
             f"did you mean {' or '.join(nearest)}?" if nearest else "`deployer models` lists what there is",
         )
+
+    def _by_forms(self, forms: tuple[str, ...]) -> list[Model]:
+        """The models whose name or hub id is the first of these forms that any has."""
+        for form in forms:
+            found = [
+                model
+                for model in self.models.values()
+                if any(form == hub_forms(known.lower())[0] for known in (model.name, *model.aliases))
+            ]
+            if found:
+                return found
+        return []
+
+    def _by_source(self, wanted: str) -> list[Model]:
+        return [m for m in self.models.values() if any(wanted == each.id.lower() for each in m.weights.sources)]
 
     def _refuse_by_vendor(self, name: str) -> None:
         for accelerator in self.accelerators.values():
@@ -86,6 +106,15 @@ class Catalog:
                 f"{model.name} does not run on {accelerator}",
                 f"it runs on {', '.join(model.accelerators)}",
             ) from None
+
+
+def hub_forms(name: str) -> tuple[str, ...]:
+    """What a hub's id may be called here, the surest first: without whose it is, then without its kind of tuning.
+
+    A base model of the hub is never taken for a tuned one: nothing is added to a name.
+    """
+    plain = re.sub(r"^\w[\w.-]*/(?=\w[\w.-]*$)", "", name).replace("_", "-")
+    return tuple(dict.fromkeys([plain, re.sub(r"-(instruct|chat)(-hf|-ms)?$|-(it|hf|ms)$", "", plain)]))
 
 
 def load(overlays: Iterable[Path] = ()) -> Catalog:

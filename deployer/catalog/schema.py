@@ -502,4 +502,5 @@ class Failure(Entry):
     cause: str
     remedy: str
     when: Literal["failed", "unreachable"] | None = Field(default=None, description="only for hosts that ended so")
+    login: bool = Field(default=False, description="nobody was let in: counts as unreachable where a host is looked at")
     source: str = Field(default="", description="requirement id, or where the message comes from")

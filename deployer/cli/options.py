@@ -34,7 +34,10 @@ class HostCommand(click.Command):
                 formatter.write_dl(rows)
 
 
-ANSIBLE_NAMES = {"limit", "forks", "check", "diff", "extra_vars", "verbose", "ask_become_pass", "vault_id"}
+ANSIBLE_NAMES = {
+    "limit", "forks", "check", "diff", "extra_vars", "verbose",
+    "ask_pass", "ask_become_pass", "ask_vault_pass", "vault_id",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,9 @@ class HostOptions:
     forks: int | None
     extra_vars: tuple[str, ...]
     verbose: int
+    ask_pass: bool
     ask_become_pass: bool
+    ask_vault_pass: bool
     vault_id: tuple[str, ...]
     check: bool = False
     diff: bool = False
@@ -83,7 +88,9 @@ def host_options(model: bool = True, deployment: bool = True, check: bool = Fals
             "-e", "--extra-vars", multiple=True, metavar="NAME=VALUE", help="A variable, over the inventory's."
         ),
         click.option("-v", "--verbose", count=True, help="More in the Ansible log; -vvvv for all."),
+        click.option("-k", "--ask-pass", is_flag=True, help="Ask for the password of the SSH login."),
         click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for the password of sudo."),
+        click.option("-J", "--ask-vault-pass", is_flag=True, help="Ask for the password of the vault."),
         click.option("--vault-id", multiple=True, metavar="ID@SOURCE", help="Vault identity; `@prompt` asks once."),
     ]
     if check:

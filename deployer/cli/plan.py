@@ -40,10 +40,10 @@ def look(session: Session) -> None:
 
 
 def problems(session: Session) -> dict[str, object]:
-    """Hosts that could not be read, for JSON."""
+    """Hosts that could not be read, and what is to be said of the run, for JSON."""
     failed = {
         host: state.problem.__dict__ | {"status": state.status}
         for host, state in session.hosts.items()
         if state.problem
     }
-    return {"problems": failed} if failed else {}
+    return {**({"problems": failed} if failed else {}), **session.public_notes()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from deployer.cli.console import progress_console, result_console
 from deployer.cli.session import Session
-from deployer.cli.state import HostState
+from deployer.cli.state import HostState, Problem
 from deployer.units import duration
 
 STYLES = {
@@ -36,7 +37,7 @@ def print_plan(console: Console, hosts: Mapping[str, HostState]) -> None:
     for host, state in hosts.items():
         plan = state.plan
         if plan is None:
-            problem = state.problem.message.splitlines()[0] if state.problem else "not read"
+            problem = _in_short(state.problem) if state.problem else "not read"
             table.add_row(Text(host), Text(state.status, "red"), Text(problem))
             continue
         accelerator = f" ({plan.accelerator})"
@@ -58,6 +59,17 @@ def print_plan(console: Console, hosts: Mapping[str, HostState]) -> None:
         console.print(table)
     print_notes(console, hosts)
     print_refusals(console, hosts)
+
+
+def _in_short(problem: Problem) -> str:
+    """One line: the cause where it is known, else the first line that says something."""
+    return problem.cause or next(iter(_telling_lines(problem.message, False)), problem.step)
+
+
+def _telling_lines(message: str, from_end: bool) -> list[str]:
+    """Some lines without mere decoration; of what ssh says the last, since a host's banner comes first."""
+    lines = [line for line in message.splitlines() if re.search(r"\w", line)]
+    return lines[-TAIL_LINES:] if from_end else lines[:TAIL_LINES]
 
 
 def print_notes(console: Console, hosts: Mapping[str, HostState]) -> None:
@@ -93,7 +105,7 @@ def print_failures(session: Session, hosts: Iterable[HostState], resume: str) ->
         lines = [line for line in problem.tail.splitlines() if line.strip()][-TAIL_LINES:]
         if problem.command:
             console.print(Text(f"  command: {problem.command}"), soft_wrap=True)
-        for line in problem.message.splitlines()[:TAIL_LINES]:
+        for line in _telling_lines(problem.message, state.status == "unreachable"):
             console.print(Text(f"  {line}"), soft_wrap=True)
         if lines:
             console.print(Text("  its last lines:"))

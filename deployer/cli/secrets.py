@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 import click
 
+from deployer.errors import UsageError
+
 
 class Secrets:
-    """Asks for what Ansible would ask for in each of its runs, and hands it on in files of this user alone."""
+    """Asks for what Ansible would ask for in each of its runs, and hands it on in files of this user alone.
+
+    `environment` is for Ansible's runs, `words` say the same to its parser in this process; both name files.
+    """
 
     def __init__(self) -> None:
         self._directory: Path | None = None
+        self._login = ""
         self.environment: dict[str, str] = {}
+        self.words: list[str] = []
 
     def __enter__(self) -> Secrets:
         return self
@@ -26,18 +35,44 @@ class Secrets:
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 
+    def ask_login(self) -> None:
+        """Ask for the password of the account that logs in."""
+        self._login = _ask("SSH password", "--ask-pass", "ANSIBLE_CONNECTION_PASSWORD_FILE")
+        path = str(self._keep("login", self._login))
+        # A run that was told by ansible.cfg to ask would ask again.
+        self.environment |= {"ANSIBLE_CONNECTION_PASSWORD_FILE": path, "ANSIBLE_ASK_PASS": "False"}
+        self.words += ["--connection-password-file", path]
+
     def ask_become(self) -> None:
-        """Ask for the password of sudo."""
-        password = click.prompt("BECOME password", hide_input=True, err=True)
-        self.environment["ANSIBLE_BECOME_PASSWORD_FILE"] = str(self._keep("become", password))
+        """Ask for the password of sudo; an empty one is that of the login, where that was asked for."""
+        question = "BECOME password" + (" [the SSH password]" if self._login else "")
+        password = _ask(question, "--ask-become-pass", "ANSIBLE_BECOME_PASSWORD_FILE", self._login)
+        path = str(self._keep("become", password))
+        self.environment |= {"ANSIBLE_BECOME_PASSWORD_FILE": path, "ANSIBLE_BECOME_ASK_PASS": "False"}
+        self.words += ["--become-password-file", path]
+
+    def ask_vault(self) -> str:
+        """Ask for the password of the vault; a vault identity for Ansible."""
+        self.environment |= {"ANSIBLE_ASK_VAULT_PASS": "False"}
+        return self._vault("default", "Vault password", "--ask-vault-pass")
 
     def vault(self, identity: str) -> str:
         """A vault identity for Ansible; one that would prompt is asked for here."""
-        label, at, source = identity.rpartition("@")
+        label, _, source = identity.rpartition("@")
         if source != "prompt":
             return identity
-        password = click.prompt(f"Vault password ({label or 'default'})", hide_input=True, err=True)
-        return f"{label}{at}{self._keep('vault', password)}"
+        return self._vault(label, f"Vault password ({label or 'default'})", f"--vault-id {identity}")
+
+    def configured_vaults(self, identities: Sequence[str]) -> None:
+        """The identities that ansible.cfg has, those asked for that would prompt."""
+        found = [self.vault(each) for each in identities]
+        if found != list(identities):
+            self.environment["ANSIBLE_VAULT_IDENTITY_LIST"] = ",".join(found)
+            for new in found:
+                self.words += ["--vault-id", new] if new not in identities else []
+
+    def _vault(self, label: str, question: str, option: str) -> str:
+        return f"{label}@{self._keep('vault', _ask(question, option, 'ANSIBLE_VAULT_PASSWORD_FILE'))}"
 
     def _keep(self, name: str, password: str) -> Path:
         if self._directory is None:
@@ -46,3 +81,17 @@ class Secrets:
         path.touch(mode=0o600)
         path.write_text(password + "\n", encoding="utf-8")
         return path
+
+
+def _ask(question: str, option: str, variable: str, default: str = "") -> str:
+    """Ask without echo; where nobody can be asked, say how else the password can come."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise UsageError(
+            f"{option} asks for a password, and there is no terminal to ask on",
+            f"set {variable} to the path of a file that holds it (mode 0600), or run the command in a terminal",
+        )
+    if default:
+        answer = click.prompt(question, hide_input=True, err=True, default="", show_default=False) or default
+    else:
+        answer = click.prompt(question, hide_input=True, err=True)
+    return str(answer)

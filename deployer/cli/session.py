@@ -12,8 +12,9 @@ from typing import Any
 
 from deployer import catalog as catalogs
 from deployer import plan as planning
-from deployer import verify
+from deployer import reach, verify
 from deployer.apply import AnsibleOptions, Event, Runner, inventory
+from deployer.cli import after_dashes, misspelt
 from deployer.cli.observing import Observer
 from deployer.cli.options import HostOptions
 from deployer.cli.parallel import in_parallel
@@ -38,6 +39,7 @@ class Session:
         self.record, self.observer = runner.record, observer
         self.selected = observer.inventory.hosts
         self.hosts: dict[str, HostState] = {}
+        self.notes: list[str] | None = None
 
     # observe
 
@@ -56,6 +58,7 @@ class Session:
         with self.display.stage("observe", hosts):
             self.observer.observe(hosts, self.variables(extra), self._looked, self._observed, meanwhile)
         self._require_options()
+        self._note_misspelt()
         for state in self.hosts.values():
             if state.observation is None and state.problem is None and state.plan is None:
                 state.status = "failed"
@@ -78,6 +81,19 @@ class Session:
                 Observation.model_validate(event.deployer["observation"]),
                 Settings.model_validate(event.deployer["settings"]),
             )
+
+    def _note_misspelt(self) -> None:
+        """Once in a run, and now, since what is in a vault can be read only when the hosts have been looked at."""
+        if self.notes is None:
+            known = self.observer.inventory
+            variables = misspelt.variables(known.manager, known.loader, self.options.extra_vars)
+            self.notes = misspelt.notes(variables)
+            for note in self.notes:
+                self.display.say(f"note: {note}")
+
+    def public_notes(self) -> dict[str, list[str]]:
+        """What is to be said of the whole run, for JSON."""
+        return {"notes": self.notes} if self.notes else {}
 
     def _require_options(self) -> None:
         """Words after `--` that Ansible does not know are the user's to correct."""
@@ -284,6 +300,7 @@ class Session:
             "hosts": {host: state.public() for host, state in self.hosts.items()},
             "record": str(self.record.directory),
             "exit_status": int(status),
+            **self.public_notes(),
         }
         self.record.write("verdict", verdict)
         return status, verdict
@@ -314,6 +331,9 @@ class Session:
         known = catalogs.match_failure(self.catalog.failures, said, state.status)
         if known and not state.problem.remedy:
             state.problem.cause, state.problem.remedy = known.cause, known.remedy
+        if known and known.login and event.role == "observe":
+            # Ansible calls it failed, since a connection was there; nothing on the host has.
+            state.status = "unreachable"
 
     def variables(self, extra: dict[str, Any] | None = None) -> tuple[str, ...]:
         """The command's own variables for a playbook, and more of them."""
@@ -347,14 +367,14 @@ def _verify(asked: tuple[HostState, str]) -> verify.Verdict:
 @contextmanager
 def open_session(options: HostOptions, keep_record: bool) -> Iterator[Session]:
     """Check options, catalog and inventory, open a record, yield a session; a mere look leaves no record."""
+    asked = {"ask_pass": options.ask_pass, "become_ask_pass": options.ask_become_pass}
+    after_dashes.check(options.other, [name for name, wanted in asked.items() if wanted])
     hosts = inventory.read(options.inventory, options.limit)
     catalog = catalogs.load(catalogs.overlay_directories(options.inventory, options.catalog))
     if options.model is not None:
         catalog.require_deployable(catalog.model(options.model))
     with Secrets() as secrets:
-        vault = tuple(word for each in options.vault_id for word in ("--vault-id", secrets.vault(each)))
-        if options.ask_become_pass:
-            secrets.ask_become()
+        vault = _ask(options, secrets)
         ansible = AnsibleOptions(
             inventory=options.inventory,
             limit=options.limit,
@@ -365,6 +385,7 @@ def open_session(options: HostOptions, keep_record: bool) -> Iterator[Session]:
             extra_vars=options.extra_vars,
             other=(*vault, *options.other),
             environment=secrets.environment,
+            private=tuple(secrets.words),
         )
         record = open_record(options.verb)
         runner = Runner(ansible, record, shlex.join(["deployer", *sys.argv[1:2]]))
@@ -386,6 +407,26 @@ def open_session(options: HostOptions, keep_record: bool) -> Iterator[Session]:
                 _close(record, runner, options, begin, outcome)
             else:
                 record.discard()
+
+
+def _ask(options: HostOptions, secrets: Secrets) -> list[str]:
+    """Ask for every password that the options want, or that ansible.cfg says to ask for; words that name vaults."""
+    from ansible import constants
+
+    given = reach.parsed(["ansible-playbook", "up.yml", *options.other])
+
+    def wanted(name: str, configured: bool) -> bool:
+        return configured and not given[reach.PASSWORD_FILES[name]]
+
+    if options.ask_pass or wanted("ask_pass", constants.DEFAULT_ASK_PASS):
+        secrets.ask_login()
+    if options.ask_become_pass or wanted("become_ask_pass", constants.DEFAULT_BECOME_ASK_PASS):
+        secrets.ask_become()
+    secrets.configured_vaults(constants.DEFAULT_VAULT_IDENTITY_LIST)
+    vaults = [secrets.vault(each) for each in options.vault_id]
+    if options.ask_vault_pass or constants.DEFAULT_ASK_VAULT_PASS:
+        vaults.append(secrets.ask_vault())
+    return [word for each in vaults for word in ("--vault-id", each)]
 
 
 def _close(record: Record, runner: Runner, options: HostOptions, begin: float, outcome: str) -> None:

@@ -43,6 +43,7 @@ def command(options: HostOptions) -> int:
         if options.as_json:
             print_json(
                 {"hosts": {s.host: _public(s, answers) for s in session.hosts.values()}, "exit_status": int(status)}
+                | session.public_notes()
             )
         else:
             result_console().print(_table(session.hosts.values(), options, answers))

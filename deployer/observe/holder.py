@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import getpass
 import socket
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from deployer.errors import LockedError
 from deployer.observe.observation import Lock
+
+PROC = Path("/proc")
 
 
 def identity() -> str:
     """A control node's name for this purpose: its boot and its pid namespace, within which a pid means one process."""
     try:
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot_id} {Path('/proc/self/ns/pid').readlink()}"
+        boot_id = (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot_id} {(PROC / 'self/ns/pid').readlink()}"
     except OSError:
-        return f"unknown {socket.gethostname()}"
+        # macOS has neither; a pid that another process has after a reboot has another start.
+        return f"{socket.gethostname()} {uuid.getnode():012x}"
 
 
 def start_time(pid: int) -> int | None:
-    """Start of a living process in clock ticks since boot, None for one that is gone."""
+    """Start of a living process in clock ticks since boot, None for one that is gone, 0 for one that hides it."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        fields = (PROC / f"{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         return None if fields[0] in ("Z", "X") else int(fields[19])
     except (OSError, IndexError, ValueError):
+        return _start_without_proc(pid)
+
+
+def _start_without_proc(pid: int) -> int | None:
+    """In hundredths of a second since 1970, which is as good to tell one process from another."""
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time() * 100)
+    except psutil.NoSuchProcess:
         return None
+    except (psutil.AccessDenied, OSError, ValueError):
+        return 0 if psutil.pid_exists(pid) else None
 
 
 def claim(pid: int, command: str) -> Lock:
@@ -46,7 +63,8 @@ def alive(lock: Lock) -> bool | None:
     """Whether the holder lives; None for one on another control node, which only that one can tell."""
     if lock.identity != identity():
         return None
-    return start_time(lock.pid) == lock.start
+    start = start_time(lock.pid)
+    return start is not None and (start == lock.start or 0 in (start, lock.start))
 
 
 def locked(host: str, lock: Lock, state: bool | None, path: str) -> LockedError:

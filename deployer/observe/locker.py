@@ -4,6 +4,8 @@ The file says who holds it. Reading, judging and writing happen under a kernel l
 that come at the same moment cannot both take it. Sent as text and executed, like the probe.
 """
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os

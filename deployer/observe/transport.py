@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import re
 import shlex
 import zlib
 from importlib import resources
@@ -31,6 +32,7 @@ _BOOTSTRAP = (
     " s={{'__name__':'probe'}};exec(compile(zlib.decompress(base64.b64decode('{source}')).decode(),'probe','exec'),s);"
     "s['main'](r)\n"
 )
+_GOODBYE = re.compile(r"(Shared c|C)onnection to \S+ closed\.?\s*$")
 _CANDIDATES = " ".join(
     ["python3", *(f"python3.{minor}" for minor in range(14, 7, -1)), "/usr/libexec/platform-python", "python"]
 )
@@ -106,8 +108,7 @@ def unpack(rc: int, stdout: str, stderr: str) -> dict[str, Any]:
     if not begin or not end:
         if rc == 127 and "no Python" in stderr:
             raise ProbeRefusedError("python", "none", WANTED_PYTHON, "install one, or set ansible_python_interpreter")
-        last = (stderr.strip() or stdout.strip() or "no output").splitlines()[-1]
-        raise NoAnswerError(f"the probe ended with status {rc}: {last[:300]}")
+        raise NoAnswerError(f"the probe ended with status {rc}: {_last_words(stderr, stdout)}")
     try:
         raw = json.loads(body)
     except ValueError as error:
@@ -115,6 +116,16 @@ def unpack(rc: int, stdout: str, stderr: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ProbeError("the probe's answer is no mapping")
     return raw
+
+
+def _last_words(*texts: str) -> str:
+    """The last line of each. Where ssh has a terminal the host's errors are in stdout, and stderr is ssh's own: a
+    banner before, a goodbye after."""
+    found = []
+    for text in texts:
+        lines = [line.strip() for line in text.splitlines() if line.strip() and not _GOODBYE.match(line)]
+        found += [lines[-1][:300]] if lines else []
+    return "; ".join(dict.fromkeys(found)) or "no output"
 
 
 def _squeeze(text: str) -> str:

@@ -3,7 +3,18 @@
 What cannot be told for certain this way is left to Ansible's normal path, for those hosts alone.
 """
 
-from deployer.reach.controller import Controller, NotHereError, quiet
+from deployer.reach.controller import PASSWORD_FILES, Controller, NotHereError, parsed, quiet
 from deployer.reach.fleet import SLOTS, Failed, Looked, Silent, look
 
-__all__ = ["SLOTS", "Controller", "Failed", "Looked", "NotHereError", "Silent", "look", "quiet"]
+__all__ = [
+    "PASSWORD_FILES",
+    "SLOTS",
+    "Controller",
+    "Failed",
+    "Looked",
+    "NotHereError",
+    "Silent",
+    "look",
+    "parsed",
+    "quiet",
+]

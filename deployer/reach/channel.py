@@ -2,6 +2,7 @@
 
 A plain ssh connection is one child process of ours: without a terminal, so that nothing can ask a person; in a process
 group of its own, so that all of it can be ended; with Ansible's ControlPath, so that later steps reuse the connection.
+A password goes the way that Ansible has for it: ssh asks a program, which reads it from memory of this user alone.
 Any other connection plugin is asked by its own `exec_command`.
 """
 
@@ -11,9 +12,12 @@ import os
 import selectors
 import signal
 import subprocess
+import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deployer.observe import MAX_ANSWER
@@ -57,7 +61,9 @@ def ssh_line(call: Call) -> tuple[list[bytes], bytes] | None:
     connection = call.connection
     if not _is_plain_ssh(connection) or int(connection.get_option("reconnection_retries")):
         return None
-    if any(connection.get_option(name) for name in ("password", "pkcs11_provider", "private_key")):
+    if any(connection.get_option(name) for name in ("pkcs11_provider", "private_key")):
+        return None
+    if connection.get_option("password") and connection.get_option("password_mechanism") != "ssh_askpass":
         return None
     stdin = b""
     if connection.become is not None:
@@ -81,9 +87,35 @@ def _is_plain_ssh(connection: Any) -> bool:
 
 def _by_ssh(call: Call, words: list[bytes], stdin: bytes, timeout_s: float) -> Answer:
     end = time.monotonic() + timeout_s
+    with _answers_for_ssh(call.connection) as environment:
+        return _talk(call, words, stdin, environment, timeout_s, end)
+
+
+@contextmanager
+def _answers_for_ssh(connection: Any) -> Iterator[dict[str, str] | None]:
+    """The environment in which ssh finds who tells it the password; None where there is none to tell."""
+    if not connection.get_option("password"):
+        yield None
+        return
+    try:
+        environment = dict(connection._init_shm()["env"])
+        # Ansible looks for its program beside the one that runs, which here need not be one of Ansible's.
+        program = Path(sys.executable).with_name("ansible")
+        yield environment | ({"SSH_ASKPASS": str(program)} if program.is_file() else {})
+    finally:
+        if connection.shm is not None:
+            connection.shm.close()
+            with suppress(FileNotFoundError):
+                connection.shm.unlink()
+
+
+def _talk(
+    call: Call, words: list[bytes], stdin: bytes, environment: dict[str, str] | None, timeout_s: float, end: float
+) -> Answer:
     process = subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, bufsize=0
-    )
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, bufsize=0,
+        env=environment,
+    )  # fmt: skip
     try:
         out, err = _converse(process, stdin, end)
         rc = process.wait(max(0.0, min(ENDING_S, end - time.monotonic())))

@@ -24,6 +24,10 @@ ITS_OWN = (
 )  # fmt: skip
 
 
+# What was to be asked for and has come in a file, whatever ansible.cfg says of asking.
+PASSWORD_FILES = {"ask_pass": "connection_password_file", "become_ask_pass": "become_password_file"}
+
+
 class NotHereError(Exception):
     """This run is better done by `ansible-playbook` itself; its text says why."""
 
@@ -36,9 +40,9 @@ class Controller:
         from ansible.errors import AnsibleError
 
         self._hosts, self._loader, self._inventory = hosts, loader, inventory
-        options = _options(words)
+        options = parsed(words)
         for name in ITS_OWN:
-            if options.get(name):
+            if options.get(name) and not options.get(PASSWORD_FILES.get(name, "")):
                 raise NotHereError(f"the option {name} was given")
         if len(options["inventory"]) > 1:
             raise NotHereError("a second inventory was given")
@@ -70,8 +74,8 @@ class Controller:
         playbook = Playbook.load(str(paths.PLAYBOOKS / "observe.yml"), variable_manager=self._variables, loader=loader)
         (self._play,) = playbook.get_plays()
         self._task = next(task for task in _tasks(self._play.compile()) if task.action.rpartition(".")[2] == ACTION)
-        become = options["become_password_file"]
-        passwords = {"become_pass": CLI.get_password_from_file(become)} if become else {}
+        files = {"conn_pass": options["connection_password_file"], "become_pass": options["become_password_file"]}
+        passwords = {name: CLI.get_password_from_file(path) for name, path in files.items() if path}
         self._context = PlayContext(self._play, passwords)
 
     def call(self, host: str) -> Call | dict[str, Any]:
@@ -91,13 +95,18 @@ class Controller:
         return calls[0] if calls else result
 
 
-def _options(words: Sequence[str]) -> Any:
-    """The options as `ansible-playbook` would read them."""
+def parsed(words: Sequence[str], plain: bool = False) -> Any:
+    """The options as `ansible-playbook` would read them; `plain`: without what ansible.cfg says of passwords."""
     from ansible.cli.playbook import PlaybookCLI
     from ansible.utils.context_objects import CLIArgs
 
     cli = PlaybookCLI(list(words))
     cli.init_parser()
+    if plain:
+        cli.parser.set_defaults(
+            ask_pass=False, become_ask_pass=False, ask_vault_pass=False,
+            connection_password_file=None, become_password_file=None,
+        )  # fmt: skip
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(complaint):
@@ -117,7 +126,12 @@ def _open_vault(loader: Any, options: Any) -> None:
 
     secrets = CLI.setup_vault_secrets(
         loader,
-        vault_ids=[*constants.DEFAULT_VAULT_IDENTITY_LIST, *options["vault_ids"]],
+        # One that prompts has been asked for, and stands among the words.
+        vault_ids=[
+            each
+            for each in (*constants.DEFAULT_VAULT_IDENTITY_LIST, *options["vault_ids"])
+            if each.rpartition("@")[2] != "prompt"
+        ],
         vault_password_files=list(options["vault_password_files"]),
         auto_prompt=False,
         initialize_context=False,

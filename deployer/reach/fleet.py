@@ -7,6 +7,7 @@ many at a time. A host that does not answer holds one thread until its time limi
 from __future__ import annotations
 
 import queue
+import re
 import resource
 import threading
 import time
@@ -34,6 +35,14 @@ SILENCE_S = 3.0
 POLL_S = 0.5
 # The plugin's own call cannot be interrupted; a while after the limit it counts as lost.
 GRACE_S = 5.0
+
+# What sudo says for good, and what Ansible would make of it; without that, the line as it is.
+SUDO = (
+    (r"sudo: \d+ incorrect password attempt|Sorry, try again", "Incorrect sudo password"),
+    (r"sudo: a password is required|a password is required to run sudo", "Missing sudo password"),
+    (r"is not in the sudoers file|is not allowed to (execute|run)|may not run sudo", ""),
+    (r"sudo: (command )?not found|command not found: sudo", ""),
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,9 @@ def look(
         # An interruption, or a plugin's own child that hangs, must leave nothing behind.
         for child in set(psutil.Process().children(recursive=True)) - before:
             with suppress(psutil.NoSuchProcess):
-                child.kill()
+                # Python's own keeper of shared memory, in which passwords are handed on, stays for the next look.
+                if "multiprocessing.resource_tracker" not in " ".join(child.cmdline()):
+                    child.kill()
 
 
 class _Looking:
@@ -182,6 +193,17 @@ def _start(call: Call, answers: queue.SimpleQueue[Answer]) -> None:
     threading.Thread(target=work, name=call.host, daemon=True).start()
 
 
+def _refusal_of_sudo(call: Call, said: str) -> str:
+    """Why sudo lets nobody in, in Ansible's words where it has some. A second try could lock the account."""
+    if call.connection.become is None:
+        return ""
+    for pattern, words in SUDO:
+        found = re.search(rf"^.*({pattern}).*$", said, re.MULTILINE | re.IGNORECASE)
+        if found:
+            return words or found[0].strip()
+    return ""
+
+
 def _understood(call: Call, answer: Answer) -> Looked | Failed:
     if answer.unreachable:
         return Failed(call.host, "unreachable", answer.unreachable)
@@ -191,7 +213,10 @@ def _understood(call: Call, answer: Answer) -> Looked | Failed:
         raw = observe.unpack(answer.rc, answer.stdout, answer.stderr)
         observation = observe.interpret(call.host, raw, call.catalog, call.settings)
     except observe.NoAnswerError as error:
-        # sudo that refused, a shell that is none: Ansible knows the words for it.
+        refusal = _refusal_of_sudo(call, f"{answer.stderr}\n{answer.stdout}")
+        if refusal:
+            return Failed(call.host, "unreachable", refusal)
+        # A shell that is none, a terminal that is wanted: Ansible may come further, or knows the words for it.
         return Failed(call.host, "unsure", error.message)
     except DeployerError as error:
         return Failed(call.host, "failed", error.message, observe.described(error))

@@ -3,55 +3,28 @@
 from __future__ import annotations
 
 import getpass
-import os
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.box import MODEL, Box, free_port, ran, steps
+from tests.sshd import sshd
 
 pytestmark = pytest.mark.e2e
-SSHD = shutil.which("sshd") or ("/usr/sbin/sshd" if Path("/usr/sbin/sshd").exists() else None)
 
 
 @pytest.fixture(scope="module")
 def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The connection variables of a host that is reached through an sshd of our own."""
-    if SSHD is None:
-        pytest.skip("no sshd on this machine: apt install openssh-server")
-    place, port = tmp_path_factory.mktemp("ssh"), free_port()
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / name)], check=True)
-    (place / "known").write_text(f"[127.0.0.1]:{port} {(place / 'host.pub').read_text()}")
-    (place / "config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {place}/host\nAuthorizedKeysFile {place}/user.pub\n"
-        f"StrictModes no\nPidFile {place}/pid\nUsePAM no\n"
-    )
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)
-    server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(place / "config")], stderr=(place / "log").open("w"))
-    try:
-        while server.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        assert server.poll() is None, (place / "log").read_text()
+    place = tmp_path_factory.mktemp("ssh")
+    with sshd(place) as server:
         yield (
-            f"ansible_host=127.0.0.1 ansible_port={port} ansible_user={getpass.getuser()} "
+            f"ansible_host=127.0.0.1 ansible_port={server.port} ansible_user={getpass.getuser()} "
             # A server without root may not hand a terminal to anybody.
             f"ansible_ssh_use_tty=false "
             f"ansible_ssh_private_key_file={place}/user "
-            f"ansible_ssh_common_args='-o UserKnownHostsFile={place}/known -o ControlPath={place}/%C'"
+            f"ansible_ssh_common_args='-o UserKnownHostsFile={server.known} -o ControlPath={place}/%C'"
         )
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def test_up_status_and_down_over_ssh(box: Box, ssh: str) -> None:
@@ -88,4 +61,4 @@ def test_unknown_host_key_is_told_and_not_accepted(box: Box, ssh: str) -> None:
     box.inventory.write_text(f"remote {ssh.replace('/known', '/none').replace('%C', 'other-%C')}\n")
     result = box.run("plan", "--model", MODEL)
     assert result.status == 4
-    assert "cause: the host's SSH key is not the one that this account knows" in result.err
+    assert "cause: the host's SSH key is not known to this account" in result.err

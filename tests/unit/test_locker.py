@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from deployer import observe
@@ -54,6 +56,15 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
     assert sum(answer["done"] for answer in answers) == 1
 
 
+@pytest.fixture(params=["/proc", "/nowhere"])
+def proc(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """With /proc, and as on a control node that has none (macOS); psutil has its own ways there."""
+    if request.param != "/proc":
+        monkeypatch.setattr(holder, "PROC", tmp_path)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("proc")
 def test_alive_is_known_on_this_control_node_only() -> None:
     child = subprocess.Popen(["/bin/sleep", "600"])
     lock = holder.claim(child.pid, "deployer up")
@@ -72,3 +83,27 @@ def test_error_names_holder_time_and_remedy(state: bool | None, remedy: str) -> 
     assert error.exit_status == ExitStatus.USAGE
     assert error.message.startswith(f"node7 is locked by {lock.user}@{lock.control} (pid 1, `deployer up`) since 2")
     assert remedy in error.remedy
+
+
+@pytest.mark.usefixtures("proc")
+def test_zombie_holds_no_lock() -> None:
+    child = subprocess.Popen(["/bin/sleep", "600"])
+    lock = holder.claim(child.pid, "deployer up")
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert holder.alive(lock) is False
+    child.wait()
+
+
+def test_process_that_hides_its_start_is_not_dead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def denied(pid: int) -> None:
+        raise psutil.AccessDenied(pid)
+
+    child = subprocess.Popen(["/bin/sleep", "600"])
+    lock = holder.claim(child.pid, "deployer up")
+    monkeypatch.setattr(holder, "PROC", tmp_path)
+    monkeypatch.setattr(psutil, "Process", denied)
+    assert holder.alive(lock.model_copy(update={"identity": holder.identity()})) is True
+    child.kill()
+    child.wait()
+    assert holder.alive(lock.model_copy(update={"identity": holder.identity()})) is False

@@ -21,18 +21,7 @@ from tests.unit import host
 SOURCES = Path(probe.__file__).parent
 
 
-def interpreters() -> list[str]:
-    """Each Python from 2.7 on that is on PATH or that pyenv has."""
-    names = ["python2.7", *(f"python3.{minor}" for minor in range(6, 15))]
-    found = [path for name in names if (path := shutil.which(name))]
-    found += [str(path) for path in Path.home().glob(".pyenv/versions/*/bin/python")]
-    works = [
-        path for path in found if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0
-    ]
-    return [*dict.fromkeys(os.path.realpath(path) for path in [sys.executable, *works] if "shims" not in path)]
-
-
-@pytest.mark.parametrize("interpreter", interpreters())
+@pytest.mark.parametrize("interpreter", host.interpreters())
 def test_runs_on_python_3_8_and_newer_and_tells_older_ones(interpreter: str) -> None:
     words = [interpreter, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
     version = tuple(map(int, subprocess.run(words, capture_output=True, text=True, check=True).stdout.split(".")))
@@ -71,6 +60,12 @@ def test_noise_around_the_answer_is_no_matter() -> None:
 WRONG = {
     "nothing": (1, "", "", "the probe ended with status 1: no output"),
     "an error": (1, "", "sh: cannot fork", "sh: cannot fork"),
+    "an error on a terminal": (
+        127,
+        "bash: sudo: command not found\r\n",
+        "A banner\nShared connection to 10.0.0.1 closed.\r\n",
+        "status 127: A banner; bash: sudo: command not found",
+    ),
     "cut off": (0, probe.BEGIN + '{"a":', "", "ended with status 0"),
     "no JSON": (0, probe.BEGIN + "{]" + probe.END, "", "is no JSON"),
     "a list": (0, probe.BEGIN + "[]" + probe.END, "", "is no mapping"),

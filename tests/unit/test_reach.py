@@ -170,7 +170,9 @@ def test_become_without_a_password(lab: Path, looks: Looks) -> None:
 
 UNSURE: dict[str, tuple[dict[str, object], str, str]] = {
     # name: variables, what ssh does first, what is noted
-    "wrong sudo password": ({"become": "true", "become_password": "wrong"}, "", "incorrect password"),
+    "sudo that wants a terminal": (
+        {"become": "true"}, "echo 'sudo: sorry, you must have a tty to run sudo' >&2; exit 1", "must have a tty"
+    ),
     "no answer at all": ({}, "exit 0", "no output"),
     "a shell that is none": ({}, "echo This account is currently not available.; exit 1", "not available"),
     "door closed on too many": ({}, "echo Connection closed by 10.0.0.1 port 22 >&2; exit 255", "Connection closed"),
@@ -190,6 +192,66 @@ def test_whatever_is_unusual_is_left_to_the_normal_path(
     assert isinstance(failed, reach.Failed), failed
     assert failed.status == "unsure"
     assert noted in failed.message
+
+
+ASKPASS = """
+[ "$("$SSH_ASKPASS" "ops@x's password: ")" = right ] && exec /bin/sh -c "${@: -1}"
+echo 'ops@x: Permission denied (publickey,password).' >&2; exit 255
+"""
+
+
+@pytest.mark.parametrize("way", ["variable", "file"])
+def test_login_with_a_password(way: str, lab: Path, looks: Looks) -> None:
+    (lab / "before").write_text(ASKPASS)
+    (lab / "secret").write_text("right\n")
+    words = ["--connection-password-file", str(lab / "secret")] if way == "file" else []
+    (looked,) = looks(host(**({} if words else {"password": "right"})), *words)
+    assert isinstance(looked, reach.Looked), looked
+    assert "right" not in (lab / "arguments").read_text()
+    assert (lab / "runs").read_text() == "run\n"
+    assert not list(Path("/dev/shm").glob("psm_*"))
+
+
+def test_wrong_password_is_tried_once(lab: Path, looks: Looks) -> None:
+    (lab / "before").write_text(ASKPASS)
+    (failed,) = looks(host(password="wrong"))
+    assert failed.status == "unreachable"
+    assert failed.message.endswith("Permission denied (publickey,password).")
+    assert (lab / "runs").read_text() == "run\n"
+    assert "NumberOfPasswordPrompts=1" in (lab / "arguments").read_text()
+
+
+def test_password_that_another_program_hands_on_is_the_plugin_s(lab: Path, looks: Looks) -> None:
+    # Ansible's own way for it, as ansible.cfg chose; here it finds no sshpass, or one that is given a pipe.
+    (lab / "sshpass").write_text(
+        '#!/bin/bash\nread -r given < /dev/fd/${1#-d}\n[ "$given" = right ] && exec "${@:2}"\n'
+    )
+    (lab / "sshpass").chmod(0o755)
+    (looked,) = looks(host(password="right", ssh_password_mechanism="sshpass"))
+    assert isinstance(looked, reach.Looked), looked
+
+
+REFUSED_BY_SUDO = {
+    # name: variables, what sudo or the shell says, the message
+    "wrong password": ({"become_password": "wrong"}, "", "Incorrect sudo password"),
+    "no password": ({}, "sudo: a password is required", "Missing sudo password"),
+    "not in sudoers": (
+        {"become_password": "right"},
+        "ops is not in the sudoers file.  This incident will be reported.",
+        "ops is not in the sudoers file.  This incident will be reported.",
+    ),
+    "no sudo": ({}, "bash: line 1: sudo: command not found", "bash: line 1: sudo: command not found"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_SUDO)
+def test_sudo_that_lets_nobody_in_is_not_asked_again(name: str, lab: Path, looks: Looks) -> None:
+    variables, said, message = REFUSED_BY_SUDO[name]
+    if said:
+        (lab / "before").write_text(f"echo '{said}' >&2; exit 1")
+    (failed,) = looks(host(become="true", **variables))
+    assert (failed.status, failed.message) == ("unreachable", message)
+    assert (lab / "runs").read_text() == "run\n"
 
 
 def test_host_behind_a_busy_door_is_asked_once_more(lab: Path, looks: Looks) -> None:
