@@ -96,6 +96,11 @@ class Driver(Entry):
     )
     archive: str = Field(default="", description="the engine's archive that holds the package, where one does")
     every_boot: bool = Field(default=False, description="its installer starts the chips, and no reboot does")
+    chip_row: Pattern = Field(
+        default="",
+        description="a chip's row on the tool's screen: groups chip (its number), maybe card (a card begins) or "
+        "further (a chip of that card), temperature, power, used, total, utilization",
+    )
     firmware_package: Pattern = Field(
         default="", description="name of a firmware package, with groups chip and version; empty where there is none"
     )
@@ -113,6 +118,12 @@ class Driver(Entry):
     architecture_hints: dict[str, str] = Field(
         default_factory=dict, description="what there is for an architecture, where that is not the same for all"
     )
+
+    @model_validator(mode="after")
+    def _rows(self) -> Driver:
+        if self.every_boot and "chip" not in re.compile(self.chip_row).groupindex:
+            raise ValueError("every_boot wants a chip_row with the group chip: the chips are counted by it")
+        return self
 
     def pair(self, version: str) -> DriverPair | None:
         """The pair of a driver version."""

@@ -202,7 +202,8 @@ class DriverState(Facts):
 
     `released` is its release date, where a version alone does not name it; `method` is how it was installed, and
     `package_version` which packages deployer installed. `compatible` is what their own version files say of each other,
-    None where they say nothing. `installed_boot` is the boot during which deployer installed them.
+    None where they say nothing. `installed_boot` is the boot during which deployer installed them. `installer` is the
+    installer that deployer has started and that has not done its work yet.
     """
 
     driver: str | None = None
@@ -215,6 +216,7 @@ class DriverState(Facts):
     package_version: str = ""
     installed_boot: str = ""
     reboot_asked: bool = False
+    installer: Process | None = None
 
 
 class Package(Facts):

@@ -101,7 +101,7 @@ def _parse(
         model_files=model_files,
         programs=programs,
         mounts={mount.path: str(raw["paths"].get(mount.path, {}).get("kind", "")) for mount in accelerator.mounts},
-        boot_id=(_text(raw, "/proc/sys/kernel/random/boot_id") or "").strip(),
+        boot_id=_boot_id(raw),
         user=raw["host"]["user"],
         uid=raw["host"]["uid"],
         python=raw["python"]["version"],
@@ -182,6 +182,10 @@ def _text(raw: Raw, path: str) -> str | None:
     return None if text is None else str(text)
 
 
+def _boot_id(raw: Raw) -> str:
+    return (_text(raw, "/proc/sys/kernel/random/boot_id") or "").strip()
+
+
 def _expanded(raw: Raw, key: str) -> str:
     """A path of the request with its places in it."""
     return re.sub(r"\{([^{}]+)\}", lambda match: str(raw["places"].get(match[1], match[0])), key)
@@ -241,7 +245,17 @@ def _cards(raw: Raw, accelerator: Accelerator, data_key: str) -> tuple[Accelerat
         known["package_version"] = str(stamp.get("version") or "") if same else ""
     except (ValueError, KeyError, TypeError, AttributeError):
         known = {}
+    known["installer"] = installer_at_work(raw, request.installer_file(data_key, accelerator.driver.role))
     return state, driver.model_copy(update=known)
+
+
+def installer_at_work(raw: Raw, path: str) -> Process | None:
+    """The installer at work: same boot, same pid, same start time, and its chips have never all answered yet."""
+    entry = raw.get("pid_files", {}).get(path) or {}
+    process, _ = _leader({"pid_file": entry, "process": entry.get("process")}, _boot_id(raw))
+    if process is None or unpacked.json_text(entry.get("text")).get("ready"):
+        return None
+    return _process(process, raw)
 
 
 def _card(accelerator: Accelerator, function: Mapping[str, str]) -> tuple[str, int] | None:
@@ -302,7 +316,7 @@ def _process(facts: Mapping[str, Any], raw: Raw) -> Process:
 
 
 def _deployments(raw: Raw, entries: Mapping[str, Any], places: Places) -> dict[str, DeploymentState]:
-    boot_id = (_text(raw, "/proc/sys/kernel/random/boot_id") or "").strip()
+    boot_id = _boot_id(raw)
     marked = list(raw["marked"])
     found = {name: _deployment(name, entry, raw, places, boot_id, marked) for name, entry in entries.items()}
     # A process of ours whose files are gone is still ours to stop.

@@ -44,6 +44,11 @@ def container_name(deployment: str, replica: int) -> str:
     return f"deployer-{deployment}" + (f"-{replica}" if replica > 1 else "")
 
 
+def installer_file(data: str, role: str) -> str:
+    """Where a driver's role notes the process of the installer that it has started."""
+    return f"{data}/{role}.json"
+
+
 def _ports(first: int) -> list[int]:
     """The port that is wanted, and those that further replicas may get."""
     return list(range(first, min(first + PORTS, 65536)))
@@ -121,6 +126,8 @@ def _add_cards(request: dict[str, Any], accelerator: Accelerator, data: str) -> 
     tools = [*accelerator.driver.tools, *(tool for each in accelerator.driver.packages.values() for tool in each.tools)]
     request["tools"] += [tool.name for tool in tools]
     request["files"].append(f"{data}/driver.json")
+    if accelerator.driver.every_boot:
+        request.setdefault("pid_files", []).append(installer_file(data, accelerator.driver.role))
     request["paths"] += ["/lib/modules/{kernel}/build", *(mount.path for mount in accelerator.mounts)]
     # S3-R15: both packages, of the running kernel.
     request["commands"]["kernel-rpm"] = ["rpm", "-q", "kernel-devel-{kernel}", "kernel-headers-{kernel}"]

@@ -181,8 +181,13 @@ def _images(known: Mapping[str, Any]) -> tuple[ArchivedImage, ...]:
 
 def json_file(raw: Mapping[str, Any], path: str) -> dict[str, Any]:
     """A JSON object among the files that were read; empty where there is none."""
+    return json_text(raw["files"].get(path, {}).get("text"))
+
+
+def json_text(text: Any) -> dict[str, Any]:
+    """A JSON object; empty where it is none."""
     try:
-        found = json.loads(raw["files"].get(path, {}).get("text") or "")
-    except ValueError:
+        found = json.loads(text or "")
+    except (ValueError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -35,9 +35,15 @@ def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
     cards = draft.observation.cards or AcceleratorState(kind=draft.accelerator.name)
     if not parallel:
         _require_choice(draft)
-    if draft.unseen:
+    driver = draft.accelerator.driver
+    awaited = bool(driver and driver.every_boot and draft.has_step(driver.role))
+    if draft.unseen and not awaited:
         return _unseen(draft)
     chips = cards.chips or _expected(draft, cards)
+    if awaited and cards.chips:
+        # Those that are up so far are not all that there will be.
+        there = {chip.id for chip in chips}
+        chips = (*chips, *(chip for chip in _expected(draft, cards) if chip.id not in there))
     held = _held(draft, chips)
     wanted = draft.settings.replicas
     free = [chip for chip in chips if chip.id not in held and chip.health in HEALTHY]

@@ -139,7 +139,9 @@ class ProgramsSpec(Planned):
 class DriverSpec(Planned):
     """What the driver's role and that of the kernel headers have to do; `installs` in this order.
 
-    `mode` is `fresh` where no driver is there, else `upgrade`. `stamp` notes the boot in which it was done.
+    `mode` is `fresh` where no driver is there, else `upgrade`; of an installer that starts chips, `start`, or `wait`
+    where one is at work already. A chip's row on the tool's screen is told by `chip_row`. `stamp` notes the boot in
+    which it was done.
     """
 
     role: str
@@ -154,6 +156,7 @@ class DriverSpec(Planned):
     stamp: str
     installer: str = ""
     chips: int = 0
+    chip_row: str = ""
 
 
 class ImageSpec(Planned):

@@ -31,6 +31,7 @@ SAID = {
     "archive-foreign-directory": "/login_home/miniconda is there and was not unpacked by deployer: move it away first",
     "silicon-failed": "step tx8_driver: the installer ended with status 1, and no device node yet",
     "silicon-slow": "step tx8_driver: the installer runs, and the chips do not answer yet (no device node yet)",
+    "silicon-incomplete": "step tx8_driver: the installer ended with status 0, and 31 of 32 chips answer",
     # ld.so's own words (T1-X11)
     "libffi-missing": (
         "ERROR: ld.so: object '/usr/lib/x86_64-linux-gnu/libffi.so.7' from LD_PRELOAD cannot be preloaded: ignored."
