@@ -362,7 +362,10 @@ class Runtime(Entry):
         default=(), description="files that the serve script reads first, if they are there"
     )
     command: tuple[str, ...] = Field(default=(), description="`{python}` is the engine's interpreter")
-    environment: dict[EnvironmentName, str] = Field(default_factory=dict)
+    environment: dict[EnvironmentName, str] = Field(
+        default_factory=dict,
+        description="a part `$NAME` of the value of NAME, as in `PATH: /opt/x/bin:$PATH`, is what the image has",
+    )
     options: dict[OptionName, OptionValue] = Field(default_factory=dict)
     disk_bytes: int = Field(default=0, ge=0, description="free space that an installation needs")
     memory_bytes: int = Field(
