@@ -244,7 +244,14 @@ class CompiledNames(Entry):
     pattern: Pattern = Field(description="groups model, precision, chips, maybe length and layers")
     precisions: dict[str, str] = Field(description="the name's precision → the engine's dtype")
     files: tuple[str, ...] = Field(description="patterns of paths, each of which must be there")
-    chip_files: str = Field(description="pattern of the file that each chip has")
+    chip_files: tuple[FileName, ...] = Field(
+        min_length=1, description="names of the file that each chip has, one of them"
+    )
+    chip_directory: Pattern = Field(
+        default="", description="beginning of the path of a chip's own files, if it has one"
+    )
+    info: FileName | Literal[""] = Field(default="", description="the JSON file that says what it was compiled for")
+    info_chips: str = Field(default="", description="the key of that file which has the number of chips")
     config_keys: tuple[str, ...] = Field(description="what config.json has where it is the vendor's own")
     config_path: str = Field(description="the key of config.json that names the directory")
     converter: str = Field(description="the program that compiles a model")
@@ -257,7 +264,7 @@ class Compiled(Entry):
     types: tuple[str, ...] = Field(default=(), description="what the converter calls this model, per precision")
     archive: Archive | None = Field(default=None, description="the vendor's, where it hands one out")
     directories: tuple[str, ...] = Field(
-        default=("chip_out/node_0_0", "node_0_0"), description="where in the archive it may be"
+        default=("chip_out/node_0_0", "node_0_0", "chip_out"), description="where in the archive it may be"
     )
 
 

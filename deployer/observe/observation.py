@@ -118,11 +118,16 @@ class ModelFiles(Facts):
 
 
 class CompiledState(Facts):
-    """A compiled model's directory; `files` are paths below it."""
+    """A compiled model's directory; `files` are paths below it.
+
+    `chips` is for how many it says that it was compiled, None where it does not; `problem` is why that cannot be read.
+    """
 
     path: str
     exists: bool
     files: tuple[str, ...] = ()
+    chips: int | None = None
+    problem: str = ""
 
 
 class Container(Facts):
