@@ -153,6 +153,15 @@ class Image(Facts):
     tags: tuple[str, ...] = ()
 
 
+class BroughtImage(Facts):
+    """An image that deployer has brought onto the host, for an engine; `note` is the file that says so."""
+
+    id: str
+    tags: tuple[str, ...] = ()
+    runtime: str = ""
+    note: str
+
+
 class Docker(Facts):
     """The host's Docker engine. `error` says why it does not answer."""
 
@@ -358,6 +367,7 @@ class Observation(Facts):
     engine_version: str = ""
     model_files: ModelFiles | None = None
     programs: tuple[str, ...] = ()
+    brought: tuple[BroughtImage, ...] = ()
 
     @property
     def containers(self) -> tuple[Container, ...]:

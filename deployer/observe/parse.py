@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from deployer.catalog import Accelerator, Catalog
 from deployer.observe import builds, request, unpacked, weights
 from deployer.observe.observation import (
     AcceleratorState,
+    BroughtImage,
     Container,
     DeploymentState,
     Disk,
@@ -100,6 +101,7 @@ def _parse(
         engine_version=engine_version,
         model_files=model_files,
         programs=programs,
+        brought=tuple(_brought(raw, data_key)),
         mounts={mount.path: str(raw["paths"].get(mount.path, {}).get("kind", "")) for mount in accelerator.mounts},
         boot_id=_boot_id(raw),
         user=raw["host"]["user"],
@@ -265,6 +267,18 @@ def _card(accelerator: Accelerator, function: Mapping[str, str]) -> tuple[str, i
         if all(function.get(key) == value for key, value in ids.items()):
             return wanted.product, wanted.chips or accelerator.chips_per_card
     return None
+
+
+def _brought(raw: Raw, data_key: str) -> Iterator[BroughtImage]:
+    """A note whose name and content do not agree is nobody's: an image is removed by it."""
+    for path, entry in raw.get("texts", {}).get(request.image_notes(data_key), {}).items():
+        known = unpacked.json_text(entry.get("text"))
+        identifier, tags = known.get("id"), known.get("tags")
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", str(identifier)) or not isinstance(tags, list):
+            continue
+        if posixpath.basename(path) == f"{str(identifier)[7:]}.json":
+            runtime = str(known.get("runtime") or "")
+            yield BroughtImage(id=identifier, tags=tuple(map(str, tags)), runtime=runtime, note=path)
 
 
 def _docker_disk(raw: Mapping[str, Any]) -> dict[str, Disk]:

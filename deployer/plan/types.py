@@ -162,7 +162,7 @@ class DriverSpec(Planned):
 class ImageSpec(Planned):
     """The container image, and where it comes from: `archive` of the control node, `unpacked` on the host, `registry`,
 
-    or nowhere as it is there already.
+    or nowhere as it is there already. In the directory `notes` stands what deployer has brought, and for which engine.
     """
 
     reference: str
@@ -172,6 +172,8 @@ class ImageSpec(Planned):
     unpacked: str = ""
     docker_packages: tuple[str, ...]
     manager: str
+    notes: str = ""
+    runtime: str = ""
 
 
 class ContainerSpec(Planned):
