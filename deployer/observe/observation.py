@@ -67,6 +67,7 @@ class WeightsState(Facts):
     layers: int | None = None
     config: dict[str, str] = {}
     config_text: str = ""
+    random_weights: bool = False
 
 
 class ArchivedImage(Facts):

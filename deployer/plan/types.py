@@ -241,6 +241,7 @@ class HostSpec(Planned):
     model: str
     accelerator: str
     data_dir: str
+    random_weights: bool = False
     engine: EngineSpec | None = None
     driver: DriverSpec | None = None
     image: ImageSpec | None = None
