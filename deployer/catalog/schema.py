@@ -96,6 +96,11 @@ class Driver(Entry):
     )
     archive: str = Field(default="", description="the engine's archive that holds the package, where one does")
     every_boot: bool = Field(default=False, description="its installer starts the chips, and no reboot does")
+    chip_row: Pattern = Field(
+        default="",
+        description="a chip's row on the tool's screen: groups chip (its number), maybe card (a card begins) or "
+        "further (a chip of that card), temperature, power, used, total, utilization",
+    )
     firmware_package: Pattern = Field(
         default="", description="name of a firmware package, with groups chip and version; empty where there is none"
     )
@@ -113,6 +118,12 @@ class Driver(Entry):
     architecture_hints: dict[str, str] = Field(
         default_factory=dict, description="what there is for an architecture, where that is not the same for all"
     )
+
+    @model_validator(mode="after")
+    def _rows(self) -> Driver:
+        if self.every_boot and "chip" not in re.compile(self.chip_row).groupindex:
+            raise ValueError("every_boot wants a chip_row with the group chip: the chips are counted by it")
+        return self
 
     def pair(self, version: str) -> DriverPair | None:
         """The pair of a driver version."""
@@ -233,7 +244,14 @@ class CompiledNames(Entry):
     pattern: Pattern = Field(description="groups model, precision, chips, maybe length and layers")
     precisions: dict[str, str] = Field(description="the name's precision → the engine's dtype")
     files: tuple[str, ...] = Field(description="patterns of paths, each of which must be there")
-    chip_files: str = Field(description="pattern of the file that each chip has")
+    chip_files: tuple[FileName, ...] = Field(
+        min_length=1, description="names of the file that each chip has, one of them"
+    )
+    chip_directory: Pattern = Field(
+        default="", description="beginning of the path of a chip's own files, if it has one"
+    )
+    info: FileName | Literal[""] = Field(default="", description="the JSON file that says what it was compiled for")
+    info_chips: str = Field(default="", description="the key of that file which has the number of chips")
     config_keys: tuple[str, ...] = Field(description="what config.json has where it is the vendor's own")
     config_path: str = Field(description="the key of config.json that names the directory")
     converter: str = Field(description="the program that compiles a model")
@@ -246,7 +264,7 @@ class Compiled(Entry):
     types: tuple[str, ...] = Field(default=(), description="what the converter calls this model, per precision")
     archive: Archive | None = Field(default=None, description="the vendor's, where it hands one out")
     directories: tuple[str, ...] = Field(
-        default=("chip_out/node_0_0", "node_0_0"), description="where in the archive it may be"
+        default=("chip_out/node_0_0", "node_0_0", "chip_out"), description="where in the archive it may be"
     )
 
 
@@ -351,7 +369,10 @@ class Runtime(Entry):
         default=(), description="files that the serve script reads first, if they are there"
     )
     command: tuple[str, ...] = Field(default=(), description="`{python}` is the engine's interpreter")
-    environment: dict[EnvironmentName, str] = Field(default_factory=dict)
+    environment: dict[EnvironmentName, str] = Field(
+        default_factory=dict,
+        description="a part `$NAME` of the value of NAME, as in `PATH: /opt/x/bin:$PATH`, is what the image has",
+    )
     options: dict[OptionName, OptionValue] = Field(default_factory=dict)
     disk_bytes: int = Field(default=0, ge=0, description="free space that an installation needs")
     memory_bytes: int = Field(

@@ -151,7 +151,7 @@ def print_example(console: Console, session: Session, state: HostState) -> None:
         return
     model = session.catalog.model(state.plan.spec.model)
     console.print()
-    if model.random_weights:
+    if model.random_weights or state.plan.spec.random_weights:
         console.print(Text(f"{model.name} has RANDOM weights: the server is real, its answers are noise.", "yellow"))
     if state.plan.spec.serving.protocol != "openai":
         console.print(Text(f"It answered {verdict.completion!r}."), soft_wrap=True)

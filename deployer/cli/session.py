@@ -228,6 +228,10 @@ class Session:
             # What a driver has started may be other chips than were expected, and so other replicas.
             every = tuple(said["endpoints"])
             state.plan = state.plan.model_copy(update={"endpoints": every, "endpoint": every[0]})
+        if said.get("random_weights") and state.plan and state.plan.spec:
+            # What has been unpacked since says that it is noise.
+            spec = state.plan.spec.model_copy(update={"random_weights": True})
+            state.plan = state.plan.model_copy(update={"spec": spec})
         if said.get("note"):
             state.notes.append(str(said["note"]))
             self.display.say(f"  {event.host}  {state.notes[-1]}")
@@ -260,6 +264,11 @@ class Session:
             if not state.verdict.ok:
                 where = f"{state.verdict.endpoint}: " if len(state.verdicts) > 1 else ""
                 state.problem = Problem("verify", "ask for a completion", where + state.verdict.problem)
+                known = catalogs.match_failure(
+                    self.catalog.failures, f"step verify: {state.problem.message}", state.status
+                )
+                if known:
+                    state.problem.cause, state.problem.remedy = known.cause, known.remedy
 
     def _verify_there(self, states: list[HostState]) -> None:
         """What speaks no API is asked on its host."""
@@ -360,7 +369,11 @@ def _verify(asked: tuple[HostState, str]) -> verify.Verdict:
     spec = state.plan.spec
     serving = spec.serving
     return verify.verify_endpoint(
-        endpoint, spec.served_name, both=serving.both_completions, counted=serving.counts_tokens
+        endpoint,
+        spec.served_name,
+        both=serving.both_completions,
+        counted=serving.counts_tokens,
+        random_weights=spec.random_weights,
     )
 
 

@@ -67,6 +67,7 @@ class WeightsState(Facts):
     layers: int | None = None
     config: dict[str, str] = {}
     config_text: str = ""
+    random_weights: bool = False
 
 
 class ArchivedImage(Facts):
@@ -118,11 +119,16 @@ class ModelFiles(Facts):
 
 
 class CompiledState(Facts):
-    """A compiled model's directory; `files` are paths below it."""
+    """A compiled model's directory; `files` are paths below it.
+
+    `chips` is for how many it says that it was compiled, None where it does not; `problem` is why that cannot be read.
+    """
 
     path: str
     exists: bool
     files: tuple[str, ...] = ()
+    chips: int | None = None
+    problem: str = ""
 
 
 class Container(Facts):
@@ -146,6 +152,15 @@ class Image(Facts):
 
     id: str
     tags: tuple[str, ...] = ()
+
+
+class BroughtImage(Facts):
+    """An image that deployer has brought onto the host, for an engine; `note` is the file that says so."""
+
+    id: str
+    tags: tuple[str, ...] = ()
+    runtime: str = ""
+    note: str
 
 
 class Docker(Facts):
@@ -202,7 +217,8 @@ class DriverState(Facts):
 
     `released` is its release date, where a version alone does not name it; `method` is how it was installed, and
     `package_version` which packages deployer installed. `compatible` is what their own version files say of each other,
-    None where they say nothing. `installed_boot` is the boot during which deployer installed them.
+    None where they say nothing. `installed_boot` is the boot during which deployer installed them. `installer` is the
+    installer that deployer has started and that has not done its work yet.
     """
 
     driver: str | None = None
@@ -215,6 +231,7 @@ class DriverState(Facts):
     package_version: str = ""
     installed_boot: str = ""
     reboot_asked: bool = False
+    installer: Process | None = None
 
 
 class Package(Facts):
@@ -351,6 +368,7 @@ class Observation(Facts):
     engine_version: str = ""
     model_files: ModelFiles | None = None
     programs: tuple[str, ...] = ()
+    brought: tuple[BroughtImage, ...] = ()
 
     @property
     def containers(self) -> tuple[Container, ...]:

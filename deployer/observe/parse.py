@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from deployer.catalog import Accelerator, Catalog
 from deployer.observe import builds, request, unpacked, weights
 from deployer.observe.observation import (
     AcceleratorState,
+    BroughtImage,
     Container,
     DeploymentState,
     Disk,
@@ -100,8 +101,9 @@ def _parse(
         engine_version=engine_version,
         model_files=model_files,
         programs=programs,
+        brought=tuple(_brought(raw, data_key)),
         mounts={mount.path: str(raw["paths"].get(mount.path, {}).get("kind", "")) for mount in accelerator.mounts},
-        boot_id=(_text(raw, "/proc/sys/kernel/random/boot_id") or "").strip(),
+        boot_id=_boot_id(raw),
         user=raw["host"]["user"],
         uid=raw["host"]["uid"],
         python=raw["python"]["version"],
@@ -182,6 +184,10 @@ def _text(raw: Raw, path: str) -> str | None:
     return None if text is None else str(text)
 
 
+def _boot_id(raw: Raw) -> str:
+    return (_text(raw, "/proc/sys/kernel/random/boot_id") or "").strip()
+
+
 def _expanded(raw: Raw, key: str) -> str:
     """A path of the request with its places in it."""
     return re.sub(r"\{([^{}]+)\}", lambda match: str(raw["places"].get(match[1], match[0])), key)
@@ -241,7 +247,17 @@ def _cards(raw: Raw, accelerator: Accelerator, data_key: str) -> tuple[Accelerat
         known["package_version"] = str(stamp.get("version") or "") if same else ""
     except (ValueError, KeyError, TypeError, AttributeError):
         known = {}
+    known["installer"] = installer_at_work(raw, request.installer_file(data_key, accelerator.driver.role))
     return state, driver.model_copy(update=known)
+
+
+def installer_at_work(raw: Raw, path: str) -> Process | None:
+    """The installer at work: same boot, same pid, same start time, and its chips have never all answered yet."""
+    entry = raw.get("pid_files", {}).get(path) or {}
+    process, _ = _leader({"pid_file": entry, "process": entry.get("process")}, _boot_id(raw))
+    if process is None or unpacked.json_text(entry.get("text")).get("ready"):
+        return None
+    return _process(process, raw)
 
 
 def _card(accelerator: Accelerator, function: Mapping[str, str]) -> tuple[str, int] | None:
@@ -251,6 +267,18 @@ def _card(accelerator: Accelerator, function: Mapping[str, str]) -> tuple[str, i
         if all(function.get(key) == value for key, value in ids.items()):
             return wanted.product, wanted.chips or accelerator.chips_per_card
     return None
+
+
+def _brought(raw: Raw, data_key: str) -> Iterator[BroughtImage]:
+    """A note whose name and content do not agree is nobody's: an image is removed by it."""
+    for path, entry in raw.get("texts", {}).get(request.image_notes(data_key), {}).items():
+        known = unpacked.json_text(entry.get("text"))
+        identifier, tags = known.get("id"), known.get("tags")
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", str(identifier)) or not isinstance(tags, list):
+            continue
+        if posixpath.basename(path) == f"{str(identifier)[7:]}.json":
+            runtime = str(known.get("runtime") or "")
+            yield BroughtImage(id=identifier, tags=tuple(map(str, tags)), runtime=runtime, note=path)
 
 
 def _docker_disk(raw: Mapping[str, Any]) -> dict[str, Disk]:
@@ -302,7 +330,7 @@ def _process(facts: Mapping[str, Any], raw: Raw) -> Process:
 
 
 def _deployments(raw: Raw, entries: Mapping[str, Any], places: Places) -> dict[str, DeploymentState]:
-    boot_id = (_text(raw, "/proc/sys/kernel/random/boot_id") or "").strip()
+    boot_id = _boot_id(raw)
     marked = list(raw["marked"])
     found = {name: _deployment(name, entry, raw, places, boot_id, marked) for name, entry in entries.items()}
     # A process of ours whose files are gone is still ours to stop.

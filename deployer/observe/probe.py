@@ -31,6 +31,7 @@ END = " deployer-observation>>>"
 TEXT_LIMIT = 262144
 HEADER_LIMIT = 100 * 1024 * 1024
 LISTING_LIMIT = 5000
+TEXTS_LIMIT = 256
 TREE_LEVELS = 3
 COMMAND_TIMEOUT_S = 20.0
 HTTP_TIMEOUT_S = 5.0
@@ -432,6 +433,21 @@ def wants_pythons(request: Dict[str, Any], placed: Callable[[str], str]) -> bool
     return any(not all(os.path.exists(placed(path)) for path in engine) for engine in request.get("engines", []))
 
 
+def texts(pattern: str) -> Dict[str, Any]:
+    """Path → text of the small files that a pattern finds."""
+    return {path: read_text(path) for path in sorted(glob.glob(pattern))[:TEXTS_LIMIT]}
+
+
+def pid_file(path: str) -> Dict[str, Any]:
+    """What a pid file says, and the process that lives under its pid, whichever that is."""
+    result = read_text(path)
+    try:
+        pid = int(json.loads(result.get("text") or "{}").get("pid") or 0)
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        return result
+    return dict(result, process=process(pid))
+
+
 def docker_get(path: str) -> Tuple[bytes, bytes]:
     """Headers and body of a GET from the Docker engine of this host; raises OSError where none answers."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -623,6 +639,8 @@ def observe(request: Dict[str, Any]) -> Dict[str, Any]:
         "linger": os.path.exists("/var/lib/systemd/linger/" + account.pw_name),
         "pci": pci_functions(),
         "files": {path: read_text(placed(path)) for path in request.get("files", [])},
+        "texts": {pattern: texts(placed(pattern)) for pattern in request.get("texts", [])},
+        "pid_files": {path: pid_file(placed(path)) for path in request.get("pid_files", [])},
         "paths": {path: path_facts(placed(path)) for path in request.get("paths", [])},
         "globs": {pattern: sorted(glob.glob(placed(pattern)))[:LISTING_LIMIT] for pattern in request.get("globs", [])},
         "disks": {path: disk(placed(path)) for path in request.get("disks", [])},

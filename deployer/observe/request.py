@@ -13,6 +13,7 @@ from deployer.observe.vendors import VENDORS
 TOOLS = ("tar", "systemctl", "loginctl", "dnf", "yum", "apt-get")
 PORT, PORTS = 8000, 64
 LOG_LINE = 400
+IMAGE_NOTES = "images"
 UNIT_DIR = "${XDG_CONFIG_HOME:-~/.config}/systemd/user"
 
 
@@ -42,6 +43,16 @@ def weights_dir(data: str, model: str) -> str:
 def container_name(deployment: str, replica: int) -> str:
     """The name of a replica's container."""
     return f"deployer-{deployment}" + (f"-{replica}" if replica > 1 else "")
+
+
+def image_notes(data: str) -> str:
+    """Where the role image notes which images it has brought, by their ids."""
+    return f"{data}/{IMAGE_NOTES}/*.json"
+
+
+def installer_file(data: str, role: str) -> str:
+    """Where a driver's role notes the process of the installer that it has started."""
+    return f"{data}/{role}.json"
 
 
 def _ports(first: int) -> list[int]:
@@ -121,6 +132,9 @@ def _add_cards(request: dict[str, Any], accelerator: Accelerator, data: str) -> 
     tools = [*accelerator.driver.tools, *(tool for each in accelerator.driver.packages.values() for tool in each.tools)]
     request["tools"] += [tool.name for tool in tools]
     request["files"].append(f"{data}/driver.json")
+    request.setdefault("texts", []).append(image_notes(data))
+    if accelerator.driver.every_boot:
+        request.setdefault("pid_files", []).append(installer_file(data, accelerator.driver.role))
     request["paths"] += ["/lib/modules/{kernel}/build", *(mount.path for mount in accelerator.mounts)]
     # S3-R15: both packages, of the running kernel.
     request["commands"]["kernel-rpm"] = ["rpm", "-q", "kernel-devel-{kernel}", "kernel-headers-{kernel}"]

@@ -1,8 +1,9 @@
 """Tsingmicro TX8: what to ask a host about its cards, and what `tsm_smi` means.
 
-No complete screen of the tool is public. What its public readers rely on is: cells between bars, a card's row begins
-with its number and name, the rows of its further chips leave that cell empty, and a chip's cell holds its values in a
-fixed order with their units. So rows are found by that and by nothing else, and a screen without one is unknown, never
+No complete screen of the tool is public. What is: one row of the guide's own era, which is a chip's and has its values
+in three cells, and what readers of a later screen rely on: a card's row begins with its number and name in a cell of
+their own, which the rows of its further chips leave empty. Both have a chip's values in one order, with their units. So
+rows are found by those (`chip_row` in the catalog) and by nothing else, and a screen without one is unknown, never
 empty.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from deployer.catalog import Accelerator
 from deployer.observe.observation import AcceleratorState, Chip, DriverState
@@ -23,11 +24,9 @@ _SHELL = 'PATH="$PATH:/usr/local/kuiper/bin"; exec tsm_smi'
 TIMEOUT_S = 30
 MODULE = "/sys/module/tsingmicro"
 NODES = ("/dev/accel/dev-*", "/dev/tsm/txnpu")
-_VALUE = r"(-|-?\d+(?:\.\d+)?)"
-_CHIP = re.compile(rf"^(\d+)\s+(\S+)\s+{_VALUE}C\s+{_VALUE}W\s*/\s*{_VALUE}W\s+(\d+)M\s*/\s*(\d+)M\s+{_VALUE}%")
-_CARD = re.compile(r"^(\d+)\s+(\S+)")
+# What `-i` is asked of: the number that a row begins with, which is a card's or, where each chip has its row, a chip's.
+NUMBER = r"^[ \t]*\|[ \t]*(\d+)[ \t]+[A-Za-z]"
 FREE = "No running processes found"
-_CAPTIONS = ("Card count", "TSM-SMI", "NPU-Util")
 
 
 def ask(accelerator: Accelerator) -> Questions:  # noqa: ARG001
@@ -35,9 +34,8 @@ def ask(accelerator: Accelerator) -> Questions:  # noqa: ARG001
     asked = Questions(paths=[MODULE], globs=list(NODES), timeout_s=TIMEOUT_S, holders=list(NODES), holders_unless="smi")
     asked.command("smi", ["/bin/sh", "-c", _SHELL])
     asked.command("version", ["/bin/sh", "-c", f"{_SHELL} --version"], after="smi")
-    # Per card, whether a program runs on it.
-    card = ["/bin/sh", "-c", f"{_SHELL} -i {{}}"]
-    asked.command_for_each("card", "smi", r"^\|\s*(\d+)\s+[A-Za-z]\S*\s*\|", card)
+    # Whether a program runs there.
+    asked.command_for_each("number", "smi", NUMBER, ["/bin/sh", "-c", f"{_SHELL} -i {{}}"])
     return asked
 
 
@@ -48,12 +46,12 @@ def read(answers: Answers, accelerator: Accelerator, cards: AcceleratorState) ->
     driver = DriverState(driver=version)
     if not said.ok:
         return cards.model_copy(update=_no_answer(said, answers)), driver
-    chips = parse_table(said.stdout, accelerator.devices.chip if accelerator.devices else "")
-    if not chips:
+    rows = _rows(said.stdout, accelerator)
+    if not rows:
         problem = f"{TOOL}: a layout that is not known" if said.stdout.strip() else f"{TOOL}: no output"
         return cards.model_copy(update={"state": "unknown", "problem": problem}), driver
-    busy = {card for card in {chip.card for chip in chips} if _is_busy(answers, card)}
-    chips = tuple(chip.model_copy(update={"busy": chip.card in busy}) for chip in chips)
+    busy = {number for number in {row.number for row in rows} if _is_busy(answers, number)}
+    chips = tuple(row.chip.model_copy(update={"busy": row.number in busy}) for row in rows)
     found = {
         "state": "ok",
         "driver_version": version,
@@ -77,9 +75,9 @@ def _no_answer(said: Said, answers: Answers) -> dict[str, Any]:
     return {"state": "not-started" if loaded else "no-driver", "problem": problem}
 
 
-def _is_busy(answers: Answers, card: int) -> bool:
-    """`tsm_smi -i CARD` ends with 0 and this line when the card is free, with 0 and another screen when it is not."""
-    said = answers.command_for_each("card").get(str(card))
+def _is_busy(answers: Answers, number: int) -> bool:
+    """`tsm_smi -i NUMBER` ends with 0 and this line where it is free, with 0 and another screen where it is not."""
+    said = answers.command_for_each("number").get(str(number))
     return said is not None and said.ok and FREE not in said.stdout
 
 
@@ -93,38 +91,58 @@ def parse_version(text: str) -> str | None:
     return None
 
 
-def parse_table(text: str, device: str) -> tuple[Chip, ...]:
+class _Row(NamedTuple):
+    """A chip, and the number by which the tool is asked whether it is busy."""
+
+    chip: Chip
+    number: int
+
+
+def parse_table(text: str, accelerator: Accelerator) -> tuple[Chip, ...]:
     """`tsm_smi`: every chip that has a row; none where the layout is not known."""
-    found: list[Chip] = []
+    return tuple(row.chip for row in _rows(text, accelerator))
+
+
+def _rows(text: str, accelerator: Accelerator) -> list[_Row]:
+    assert accelerator.driver is not None
+    pattern = re.compile(accelerator.driver.chip_row)
+    device = accelerator.devices.chip if accelerator.devices else ""
+    found: dict[int, _Row] = {}
     card: int | None = None
     for line in text.splitlines():
-        if not line.strip().startswith("|") or any(caption in line for caption in _CAPTIONS):
+        match = pattern.match(line)
+        if match is None:
             continue
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        first = _CARD.match(cells[0])
-        if first:
-            card = int(first[1])
-        match = _CHIP.match(" ".join(cells[1:]).strip())
-        if match is None or card is None:
-            continue
-        number = int(match[1])
-        found.append(
-            Chip(
-                id=number,
-                card=card,
-                chip=sum(each.card == card for each in found),
-                device=device.replace("{id}", str(number)),
-                # The tool shows no health; a chip that it lists with its values is taken for well.
-                health="OK",
-                memory_total_mib=int(match[7]),
-                memory_used_mib=int(match[6]),
-                utilization_pct=_whole(match[8]),
-                temperature_c=_whole(match[3]),
-                power_w=None if match[4] == "-" else float(match[4]),
-            )
+        values = match.groupdict()
+        number = int(match["chip"])
+        per_chip = values.get("card") is None and values.get("further") is None
+        if values.get("card"):
+            card = int(match["card"])
+        own = number // accelerator.chips_per_card if per_chip else card
+        if own is None or number in found:
+            # A number that is there twice is not a chip's own: the screen means something else.
+            return []
+        chip = Chip(
+            id=number,
+            card=own,
+            chip=number % accelerator.chips_per_card if per_chip else sum(e.chip.card == own for e in found.values()),
+            device=device.replace("{id}", str(number)),
+            # The tool shows no health; a chip that it lists with its values is taken for well.
+            health="OK",
+            memory_total_mib=_whole(values.get("total")),
+            memory_used_mib=_whole(values.get("used")),
+            utilization_pct=_whole(values.get("utilization")),
+            temperature_c=_whole(values.get("temperature")),
+            power_w=_number(values.get("power")),
         )
-    return tuple(found)
+        found[number] = _Row(chip, number if per_chip else own)
+    return list(found.values())
 
 
-def _whole(text: str) -> int | None:
-    return None if text == "-" else round(float(text))
+def _number(text: str | None) -> float | None:
+    return None if text in (None, "-") else float(text)
+
+
+def _whole(text: str | None) -> int | None:
+    value = _number(text)
+    return None if value is None else round(value)

@@ -17,6 +17,8 @@ from deployer.observe.settings import Settings
 
 ENGINE_STAMP = "deployer-engine.json"
 WEIGHTS, COMPILED, MODEL = "weights", "compiled", "model"
+# Of each chip, and of each tile of a chip.
+COMPILED_FILES = ("*", "*/*", "*/*/*")
 
 
 def home_dir(settings: Settings, accelerator: Accelerator) -> str:
@@ -94,7 +96,8 @@ def ask(request: dict[str, Any], catalog: Catalog, settings: Settings, accelerat
         place = "{" + f"{accelerator.name}.compiled" + "}"
         request["places"][place[1:-1]] = settings.compiled_dir
         request["paths"].append(place)
-        globs += [f"{place}/*", f"{place}/*/*"]
+        globs += [f"{place}/{pattern}" for pattern in COMPILED_FILES]
+    request["files"] += [path for path, _ in _infos(catalog, settings, accelerator)]
 
 
 def read(
@@ -126,11 +129,13 @@ def _compiled(
     raw: Mapping[str, Any], catalog: Catalog, settings: Settings, accelerator: Accelerator,
     found: Mapping[str, Unpacked],
 ) -> CompiledState | None:  # fmt: skip
+    infos = _infos(catalog, settings, accelerator)
     if settings.compiled_dir:
         place = "{" + f"{accelerator.name}.compiled" + "}"
         path = raw["places"][place[1:-1]]
         exists = raw["paths"].get(place, {}).get("kind") == "directory"
-        return CompiledState(path=path, exists=exists, files=_files(raw, path, [f"{place}/*", f"{place}/*/*"]))
+        files = _files(raw, path, [f"{place}/{pattern}" for pattern in COMPILED_FILES])
+        return CompiledState(path=path, exists=exists, files=files, **_info(raw, infos))
     model = catalog.model(settings.model) if settings.model else None
     there = found.get(f"{model.name}.{COMPILED}") if model else None
     compiled = model.accelerators[accelerator.name].compiled if model and there else None
@@ -139,8 +144,46 @@ def _compiled(
     for directory in compiled.directories:
         below = tuple(each[len(directory) + 1 :] for each in there.files if each.startswith(f"{directory}/"))
         if below:
-            return CompiledState(path=f"{there.path}/{directory}", exists=True, files=below)
+            info = [each for each in infos if posixpath.dirname(each[0]).endswith(f"}}/{directory}")]
+            return CompiledState(path=f"{there.path}/{directory}", exists=True, files=below, **_info(raw, info))
     return CompiledState(path=f"{there.path}/{compiled.directories[0]}", exists=False)
+
+
+def _infos(catalog: Catalog, settings: Settings, accelerator: Accelerator) -> list[tuple[str, str]]:
+    """Where it may stand what a compiled model was compiled for: the file, and its key."""
+    model = catalog.model(settings.model) if settings.model else None
+    placement = model.accelerators.get(accelerator.name) if model else None
+    if model is None or placement is None or placement.compiled is None:
+        return []
+    names = catalog.runtimes[placement.engine(settings.runtime)].compiled
+    if names is None or not names.info:
+        return []
+    if settings.compiled_dir:
+        places = ["{" + f"{accelerator.name}.compiled" + "}"]
+    else:
+        place = place_of(accelerator, f"{model.name}.{COMPILED}")
+        places = [f"{place}/{directory}" for directory in placement.compiled.directories]
+    return [(f"{place}/{names.info}", names.info_chips) for place in places]
+
+
+def _info(raw: Mapping[str, Any], infos: list[tuple[str, str]]) -> dict[str, Any]:
+    """The number of chips that the first of them says; one that is there and says nonsense is a problem."""
+    for path, key in infos:
+        text = raw["files"].get(path, {}).get("text")
+        if text is None:
+            continue
+        name = posixpath.basename(path)
+        try:
+            known = json.loads(text)
+        except ValueError:
+            known = None
+        if not isinstance(known, dict):
+            return {"problem": f"{name} is no JSON object"}
+        chips = known.get(key)
+        if isinstance(chips, int) and not isinstance(chips, bool) and chips > 0:
+            return {"chips": chips}
+        return {"problem": f'"{key}": {json.dumps(chips)} in {name}'} if key in known else {}
+    return {}
 
 
 def _engine_version(raw: Mapping[str, Any], found: Mapping[str, Unpacked], accelerator: Accelerator) -> str:
@@ -181,8 +224,13 @@ def _images(known: Mapping[str, Any]) -> tuple[ArchivedImage, ...]:
 
 def json_file(raw: Mapping[str, Any], path: str) -> dict[str, Any]:
     """A JSON object among the files that were read; empty where there is none."""
+    return json_text(raw["files"].get(path, {}).get("text"))
+
+
+def json_text(text: Any) -> dict[str, Any]:
+    """A JSON object; empty where it is none."""
     try:
-        found = json.loads(raw["files"].get(path, {}).get("text") or "")
-    except ValueError:
+        found = json.loads(text or "")
+    except (ValueError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -44,6 +44,8 @@ def judge(
         stamped="text" in (raw.get("stamp") or {}),
         dtype=str(config.get("torch_dtype") or config.get("dtype") or ""),
         layers=layers if isinstance(layers, int) else None,
+        # Made for a rehearsal, and they say so of themselves.
+        random_weights=any(key.endswith("random_weights") and value is True for key, value in config.items()),
         config=_added(config, keys),
         config_text=_text(raw) if config and len(_text(raw)) <= CONFIG_LIMIT else "",
         algorithm=algorithm,

@@ -20,15 +20,29 @@ def plan(draft: Draft, driver: Driver, places: Places) -> DriverSpec:
     chips = settings.chips or draft.accelerator.chips or cards.pci_chips
     installer = _installer(draft, driver, places)
     version = _version(driver, installer)
-    if draft.unseen:
+    mode = "start"
+    up = cards.state == "ok" and len(cards.chips) >= chips
+    # A tool that is silent while the chips are started has said nothing; a screen that nobody can read stays one.
+    awaited = bool(have.installer) and not up and not draft.serving and cards.state != "unknown"
+    if draft.unseen and not awaited:
         # Said where the chips are allotted; nothing is started on a host that cannot be read.
-        pass
-    elif draft.serving and (cards.state != "ok" or len(cards.chips) < chips):
+        if have.installer:
+            draft.notes.append(f"the driver's installer (pid {have.installer.pid}) has not ended: it is left running")
+    elif draft.serving and not up:
         # Starting the chips again would take them from what serves.
         seen = cards.problem or f"{len(cards.chips)} of {chips} chips answer"
         draft.notes.append(f"{seen}; {', '.join(draft.serving)} serves: no chip is started")
         draft.satisfied[driver.role] = "what serves has its chips"
-    elif cards.state == "ok" and len(cards.chips) >= chips:
+    elif have.installer and awaited:
+        # What is up so far is no offer: it goes on with the others.
+        mode = "wait"
+        draft.step(
+            driver.role,
+            f"the driver's installer is at work since {have.installer.age_s} s (pid {have.installer.pid}), "
+            f"{len(cards.chips)} of {chips} chips answer so far → wait for it",
+            max(1, driver.install_s - have.installer.age_s),
+        )
+    elif up:
         _version_fits(draft, have.driver, version)
         draft.satisfied[driver.role] = f"{len(cards.chips)} chips answer" + (
             f", driver {have.driver}" if have.driver else ""
@@ -55,7 +69,7 @@ def plan(draft: Draft, driver: Driver, places: Places) -> DriverSpec:
             driver.install_s,
             interrupts=any(each.ready for each in observation.deployments.values()),
         )
-    return build.driver_spec(draft, driver, "start", installer=installer, chips=chips)
+    return build.driver_spec(draft, driver, mode, installer=installer, chips=chips)
 
 
 def _installer(draft: Draft, driver: Driver, places: Places) -> str:

@@ -70,4 +70,5 @@ def driver_spec(
         stamp=f"{observation.places.data}/driver.json",
         installer=installer,
         chips=chips,
+        chip_row=driver.chip_row,
     )

@@ -35,9 +35,14 @@ def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
     cards = draft.observation.cards or AcceleratorState(kind=draft.accelerator.name)
     if not parallel:
         _require_choice(draft)
-    if draft.unseen:
+    awaited = _awaited(draft)
+    if draft.unseen and not awaited:
         return _unseen(draft)
     chips = cards.chips or _expected(draft, cards)
+    if awaited and cards.chips:
+        # Those that are up so far are not all that there will be.
+        there = {chip.id for chip in chips}
+        chips = (*chips, *(chip for chip in _expected(draft, cards) if chip.id not in there))
     held = _held(draft, chips)
     wanted = draft.settings.replicas
     free = [chip for chip in chips if chip.id not in held and chip.health in HEALTHY]
@@ -77,10 +82,16 @@ def _unseen(draft: Draft) -> list[Allotment]:
     return [Allotment(each.replica, each.chips, ports.take(each.replica)) for each in have if each]
 
 
+def _awaited(draft: Draft) -> bool:
+    """Whether an installer starts the chips, or is waited for: what is seen before that says nothing."""
+    driver = draft.accelerator.driver
+    return bool(driver and driver.every_boot and draft.has_step(driver.role))
+
+
 def require_seen(draft: Draft, replicas: Sequence[ServingSpec]) -> None:
     """Nothing is done on a host whose chips cannot be seen; what serves as wanted is left alone, and that is told."""
     problem = draft.unseen
-    if not problem:
+    if not problem or _awaited(draft):
         return
     if not draft.steps and all(each.chips for each in replicas):
         draft.notes.append(f"the chips cannot be seen now ({problem}); what serves is left alone")

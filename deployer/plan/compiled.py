@@ -1,6 +1,6 @@
 """Decides about the model as it was compiled for the chip: whether it is whole, of this model, and fits what is asked.
 
-Pure. Its name says what it is; its files say only that it is whole (T1-X24, T1-X45).
+Pure. Its name says what it is of; its files say that it is whole, and for how many chips (T1-X24, T1-X45).
 """
 
 from __future__ import annotations
@@ -46,27 +46,44 @@ def plan(draft: Draft, places: Places) -> CompiledModel | None:
         )
     elif problem := _incomplete(names, state):
         draft.refuse(names.title, f"{state.path}: {problem}", f"a complete {names.title}", "bring or compile it again")
-    return _named(draft, names, state.path)
+    return _named(draft, names, state.path, state.chips)
 
 
 def _incomplete(names: CompiledNames, state: CompiledState) -> str:
     for pattern in names.files:
         if not fnmatch.filter(state.files, pattern):
             return f"no {pattern} in it"
-    if not any(posixpath.basename(each) == names.chip_files for each in state.files):
-        return f"no {names.chip_files} in it"
+    if state.problem:
+        return state.problem
+    programs = [each for each in state.files if posixpath.basename(each) in names.chip_files]
+    if not programs:
+        return f"no {' and no '.join(names.chip_files)} in it"
+    own = {match[0] for each in programs if names.chip_directory and (match := re.match(names.chip_directory, each))}
+    if state.chips and own and len(own) != state.chips:
+        there = ", ".join(sorted(each.rstrip("/") for each in own))
+        return f"{names.info} says {state.chips} chips, and there are programs of {len(own)} ({there})"
     return ""
 
 
-def _named(draft: Draft, names: CompiledNames, path: str) -> CompiledModel:
-    """What the name of one of its directories says, compared with what is asked for."""
+def _named(draft: Draft, names: CompiledNames, path: str, chips: int | None = None) -> CompiledModel:
+    """What the name of one of its directories says, compared with what is asked for; `chips` is what its files say."""
     compiled, placement = draft.placement.compiled, draft.placement
     assert compiled is not None
     match = next((found for part in reversed(path.split("/")) if (found := re.match(names.pattern, part))), None)
     if match is None:
-        draft.notes.append(f"the name of {path} does not say which model it is of, nor for how many chips and tokens")
-        return CompiledModel(path, placement.dtype, placement.tensor_parallel[0])
+        unsaid = "tokens" if chips else "chips and tokens"
+        draft.notes.append(f"the name of {path} does not say which model it is of, nor for how many {unsaid}")
+        if chips:
+            draft.require_chips(chips, f"the {names.title}")
+        return CompiledModel(path, placement.dtype, chips or placement.tensor_parallel[0])
     groups = match.groupdict()
+    if chips and chips != int(groups["chips"]):
+        draft.refuse(
+            names.title,
+            f"{path}: {names.info} says {chips} chips, and the name {match[0]} {groups['chips']}",
+            f"a {names.title} whose name and files agree",
+            "bring or compile it again under its own name",
+        )
     if groups["model"] not in compiled.names:
         draft.refuse(
             names.title,
@@ -77,7 +94,7 @@ def _named(draft: Draft, names: CompiledNames, path: str) -> CompiledModel:
     known = CompiledModel(
         path=path,
         dtype=names.precisions[groups["precision"]],
-        chips=int(groups["chips"]),
+        chips=chips or int(groups["chips"]),
         length=int(groups["length"]) if groups.get("length") else None,
         layers=int(groups["layers"]) if groups.get("layers") else None,
     )

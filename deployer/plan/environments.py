@@ -26,6 +26,7 @@ def plan(draft: Draft, image: ImageSpec, places: Places) -> CondaSpec | None:
     if not places.is_new(conda.archive):
         _require(draft, path)
     values = {"home": places.home, "engine": engine, "version": version}
+    environment, extending = render.runtime_environment(draft.runtime, values)
     spec = CondaSpec(
         image=image.id or image.reference,
         version=version,
@@ -34,8 +35,9 @@ def plan(draft: Draft, image: ImageSpec, places: Places) -> CondaSpec | None:
             conda,
             f"{engine}/{install.directory}",
             [render.fill(word, values) for word in install.command],
+            extending,
         ),
-        environment=render.runtime_environment(draft.runtime, values),
+        environment=environment,
         volumes=volumes(draft, places),
         stamp=stamp,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deployer.observe.observation import Docker, Image, Package
+from deployer.observe.request import IMAGE_NOTES
 from deployer.plan.archives import UNPACKED_FACTOR, Places
 from deployer.plan.draft import Draft
 from deployer.plan.types import ImageSpec, PackageSpec
@@ -38,6 +39,7 @@ def _unpacked(draft: Draft, docker: Docker, places: Places) -> ImageSpec:
     elif there is not None:
         image = there.images[0]
         path, identifier = f"{there.path}/{image.path}", image.id
+        _tell_name(draft, there.archive, reference, image.tags)
         reference = image.tags[0] if image.tags else image.id
     # Before the archive is unpacked the catalog's name is all that is known.
     loaded = any(
@@ -53,6 +55,14 @@ def _unpacked(draft: Draft, docker: Docker, places: Places) -> ImageSpec:
         size = there.images[0].size if there is not None and there.images else packed * UNPACKED_FACTOR
         draft.needs(docker.root or "/var/lib/docker", size)
     return _spec(draft, docker, reference, identifier, "" if loaded else "unpacked", unpacked=path)
+
+
+def _tell_name(draft: Draft, archive: str, wanted: str, tags: tuple[str, ...]) -> None:
+    """What is in an archive is taken as it is: that it is of another version is said, so that it is no surprise."""
+    if wanted and wanted not in tags:
+        draft.notes.append(
+            f"the image in {archive} is {', '.join(tags) or 'without a name'}, and not {wanted}: it is taken"
+        )
 
 
 def _engine(draft: Draft, docker: Docker) -> None:
@@ -77,6 +87,7 @@ def _image(draft: Draft, docker: Docker) -> ImageSpec:
     archive = _archive(archives, reference, architecture) if settings.image_source != "registry" else None
     identifier = archive.image_id if archive and not archive.problem else ""
     if archive and not archive.problem and reference not in archive.tags:
+        _tell_name(draft, archive.name, reference, archive.tags)
         reference = archive.tags[0] if archive.tags else identifier
     kept = _of_what_serves(draft, docker, reference) if archive is None and not settings.image else None
     there = kept or next(
@@ -144,6 +155,8 @@ def _spec(
         unpacked=unpacked,
         docker_packages=() if docker.installed else DOCKER_PACKAGES.get(manager, ()),
         manager=manager,
+        notes=f"{draft.observation.places.data}/{IMAGE_NOTES}",
+        runtime=draft.runtime.name,
     )
 
 

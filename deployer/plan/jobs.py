@@ -128,14 +128,15 @@ def _spec(draft: Draft, job: Job, request: JobRequest) -> JobSpec | None:
         command += [flag, filled] if filled else []
     conda = draft.runtime.conda
     assert conda is not None
+    environment, extending = render.runtime_environment(draft.runtime, values)
     return JobSpec(
         name=request.name,
         container=f"deployer-job-{draft.deployment}-{request.name}",
         image=have.image.id,
         script=render.job_script(
-            draft.templates, conda, render.fill(draft.runtime.directory, values), results, job.logs, command
+            draft.templates, conda, render.fill(draft.runtime.directory, values), results, job.logs, command, extending
         ),
-        environment=render.runtime_environment(draft.runtime, values),
+        environment=environment,
         volumes=(
             *containers.driver_volumes(draft, None),
             *own.volumes,

@@ -56,7 +56,7 @@ def plan_host(catalog: Catalog, settings: Settings, observation: Observation, te
     spec = _containers(draft) if draft.runtime.kind == "container" else _process(draft)
     preflight.resources(draft, spec.replicas)
     notes = [*draft.notes, *preflight.notes(draft)]
-    if model.random_weights:
+    if spec.random_weights:
         notes.append("random weights: its answers are noise")
     return HostPlan(
         accelerator=observation.accelerator,
@@ -76,7 +76,13 @@ def _process(draft: Draft) -> HostSpec:
     weights = artefacts.plan(draft)
     serving = processes.specify(draft, engine_spec, weights.dir, _listen(draft))
     processes.plan(draft, serving)
-    return HostSpec(**_common(draft), engine=engine_spec, weights=weights, replicas=(serving,))
+    return HostSpec(
+        **_common(draft),
+        random_weights=_is_noise(draft, weights),
+        engine=engine_spec,
+        weights=weights,
+        replicas=(serving,),
+    )
 
 
 def _containers(draft: Draft) -> HostSpec:
@@ -93,7 +99,8 @@ def _containers(draft: Draft) -> HostSpec:
     start, surplus = containers.plan(draft, replicas)
     chips.require_seen(draft, replicas)
     return HostSpec(
-        **_common(draft), fetch=tuple(draft.fetch), archives=have.archives, driver=have.driver, image=have.image,
+        **_common(draft), random_weights=_is_noise(draft, have.weights),
+        fetch=tuple(draft.fetch), archives=have.archives, driver=have.driver, image=have.image,
         conda=have.conda, programs=have.programs, weights=have.weights, replicas=tuple(replicas), start=start,
         surplus=surplus,
     )  # fmt: skip
@@ -158,6 +165,12 @@ def _listen(draft: Draft) -> str:
     listen = draft.settings.listen or draft.runtime.listen or usual
     draft.refused += preflight.listen(draft.settings, draft.runtime, listen)
     return listen
+
+
+def _is_noise(draft: Draft, weights: WeightsSpec) -> bool:
+    """Whether the weights are random: the catalog says so of a model, or their config.json of themselves."""
+    state = draft.observation.weights.get(weights.dir)
+    return draft.model.random_weights or bool(state and state.random_weights)
 
 
 def _common(draft: Draft) -> dict[str, str]:

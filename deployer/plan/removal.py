@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from deployer.catalog import Catalog, Model
 from deployer.observe.builds import PACKAGES, PROGRAMS
-from deployer.observe.observation import Container, DeploymentState, Observation
-from deployer.observe.request import engine_dir, weights_dir
+from deployer.observe.observation import BroughtImage, Container, DeploymentState, Image, Observation
+from deployer.observe.request import IMAGE_NOTES, engine_dir, weights_dir
 from deployer.observe.settings import Settings
 from deployer.observe.unpacked import of_model, stamp
 from deployer.plan.types import HostPlan, Planned, Step
@@ -61,10 +61,15 @@ def plan_removal(
         steps.append(Step(id="remove", reason=f"files of {deployment} → remove {', '.join(own)}", estimate_s=1))
     if purge:
         first = have[0] if have else None
-        staged = list(_purge(catalog, settings, observation, deployment, first))
-        images = list(_images(observation, deployment, containers))
-        if staged or images:
-            what = ", ".join([*staged, *(f"image {each}" for each in images)])
+        paths = list(_purge(catalog, settings, observation, deployment, first))
+        brought = _brought(catalog, settings, observation, deployment, first)
+        there = [each for each in brought if each.id in _images(observation)]
+        images = [each.id for each in there]
+        # A note of an image that somebody else has removed is of no use either.
+        staged = [*paths, *(each.note for each in brought)]
+        if staged:
+            names = [f"image {each.tags[0] if each.tags else each.id[:19]}" for each in there]
+            what = ", ".join([*paths, *names]) or "notes of images that are gone"
             steps.append(Step(id="purge", reason=f"staged artefacts → remove {what}", estimate_s=5))
     removal = Removal(
         deployment=deployment,
@@ -78,12 +83,18 @@ def plan_removal(
         images=tuple(images),
         empty_dirs=(
             f"{data}/deployments", f"{data}/artefacts", f"{data}/engines", f"{data}/packages",
-            *((f"{observation.places.home}/.deployer", observation.places.home) if observation.unpacked else ()),
+            f"{data}/{IMAGE_NOTES}", *_home_dirs(observation),
             data, config,
         ),
         data_dir=data,
     )  # fmt: skip
     return HostPlan(accelerator=observation.accelerator, steps=tuple(steps)), removal
+
+
+def _home_dirs(observation: Observation) -> tuple[str, ...]:
+    """deployer's own below the directory of archives, and that; a job leaves an empty one."""
+    home = observation.places.home
+    return (f"{home}/.deployer/jobs", f"{home}/.deployer", home) if observation.unpacked else ()
 
 
 def _containers(observation: Observation, deployment: str) -> list[Container]:
@@ -99,10 +110,34 @@ def _what(serving: list[DeploymentState], strays: int, containers: list[str]) ->
     return f"{strays} processes left behind"
 
 
-def _images(observation: Observation, deployment: str, containers: list[Container]) -> Iterator[str]:
-    """Images of the deployment's containers that no other container uses."""
-    others = {each.image_id for each in observation.containers if each.labels.get("deployer.deployment") != deployment}
-    yield from dict.fromkeys(each.image_id for each in containers if each.image_id not in others)
+def _images(observation: Observation) -> dict[str, Image]:
+    return {each.id: each for each in (observation.docker.images if observation.docker else ())}
+
+
+def _brought(
+    catalog: Catalog, settings: Settings, observation: Observation, deployment: str, have: DeploymentState | None
+) -> list[BroughtImage]:
+    """Images that deployer has brought for the model's engines, unless somebody uses them; with nobody left, all.
+
+    Also those that another has replaced under their name. What bears a name that it was not brought with is somebody's.
+    """
+    name = settings.model or (have.model if have else "")
+    model = catalog.models.get(catalog.model(name).name) if name else None
+    placement = model.accelerators.get(observation.accelerator) if model else None
+    engines = {placement.runtime, *placement.runtimes} if placement else set()
+    others = [each for each in observation.deployments.values() if each.deployment != deployment]
+    used = {each.image_id for each in observation.containers if each.labels.get("deployer.deployment") != deployment}
+    used |= {each.settings.get("image", "") for each in others}
+    there = _images(observation)
+    if observation.docker is None or not observation.docker.running:
+        return []
+    return [
+        each
+        for each in observation.brought
+        if (each.runtime in engines or not others)
+        and not used & {each.id, *each.tags}
+        and (each.id not in there or set(there[each.id].tags) <= set(each.tags))
+    ]
 
 
 def _purge(

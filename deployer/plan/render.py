@@ -18,6 +18,7 @@ from deployer import paths
 from deployer.catalog import Model, Runtime
 from deployer.catalog.schema import Conda, OptionValue
 from deployer.errors import CatalogError
+from deployer.plan import variables
 from deployer.plan.draft import Draft, Templates
 from deployer.plan.types import ContainerSpec, ServingSpec
 
@@ -243,19 +244,31 @@ def _ask(draft: Draft, container: ContainerSpec | None, script: str) -> tuple[st
     return ("docker", "exec", "-i", container.name, draft.runtime.shell, script, "ask")
 
 
-def runtime_environment(runtime: Runtime, values: Mapping[str, str]) -> dict[str, str]:
-    """The engine's own variables, for its commands that are no server."""
-    return {name: fill(value, values) for name, value in runtime.environment.items()}
+def runtime_environment(runtime: Runtime, values: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The engine's own variables, for its commands that are no server; those that extend the image's are by themselves.
+
+    A container is given the first as they are. The others only a shell inside can make of what is there.
+    """
+    filled = {name: fill(value, values) for name, value in runtime.environment.items()}
+    extending = {name: value for name, value in filled.items() if variables.extends(name, value)}
+    return {name: value for name, value in filled.items() if name not in extending}, extending
 
 
-def conda_script(templates: Templates, conda: Conda, directory: str, command: list[str]) -> str:
+def conda_script(
+    templates: Templates, conda: Conda, directory: str, command: list[str], extending: Mapping[str, str]
+) -> str:
     """What is run in a container to make a conda environment ready and to install the engine into it."""
-    return _template(templates["conda_env.sh.j2"]).render(conda=conda, directory=directory, command=command)
+    context = {"conda": conda, "directory": directory, "command": command, "extending": extending}
+    return _template(templates["conda_env.sh.j2"]).render(context)
 
 
-def job_script(templates: Templates, conda: Conda, directory: str, results: str, logs: str, command: list[str]) -> str:
+def job_script(
+    templates: Templates, conda: Conda, directory: str, results: str, logs: str, command: list[str],
+    extending: Mapping[str, str],
+) -> str:  # fmt: skip
     """What is run in a job's container; what the program leaves where it runs is moved to the results."""
     context = {"conda": conda, "directory": directory, "results": results, "logs": logs, "command": command}
+    context["extending"] = extending
     return _template(templates["job.sh.j2"]).render(context)
 
 
@@ -289,7 +302,7 @@ def _command(draft: Draft, replica: Replica) -> _Command:
         else:
             command.append(name if value is None else f"{name}={value}")
     directory = fill(runtime.directory, values)
-    layers = {**runtime.environment, **placement.environment, **replica.environment, **settings.environment}
+    layers = variables.layered((runtime.environment, placement.environment, replica.environment, settings.environment))
     environment = {
         name: filled
         for name, value in layers.items()
@@ -334,6 +347,7 @@ def _template(text: str) -> jinja2.Template:
     )
     environment.filters["sh"] = lambda value: shlex.quote(str(value))
     environment.filters["unit"] = _unit_quote
+    environment.filters["assigned"] = variables.assigned
     return environment.from_string(text)
 
 

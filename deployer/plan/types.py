@@ -139,7 +139,9 @@ class ProgramsSpec(Planned):
 class DriverSpec(Planned):
     """What the driver's role and that of the kernel headers have to do; `installs` in this order.
 
-    `mode` is `fresh` where no driver is there, else `upgrade`. `stamp` notes the boot in which it was done.
+    `mode` is `fresh` where no driver is there, else `upgrade`; of an installer that starts chips, `start`, or `wait`
+    where one is at work already. A chip's row on the tool's screen is told by `chip_row`. `stamp` notes the boot in
+    which it was done.
     """
 
     role: str
@@ -154,12 +156,13 @@ class DriverSpec(Planned):
     stamp: str
     installer: str = ""
     chips: int = 0
+    chip_row: str = ""
 
 
 class ImageSpec(Planned):
     """The container image, and where it comes from: `archive` of the control node, `unpacked` on the host, `registry`,
 
-    or nowhere as it is there already.
+    or nowhere as it is there already. In the directory `notes` stands what deployer has brought, and for which engine.
     """
 
     reference: str
@@ -169,6 +172,8 @@ class ImageSpec(Planned):
     unpacked: str = ""
     docker_packages: tuple[str, ...]
     manager: str
+    notes: str = ""
+    runtime: str = ""
 
 
 class ContainerSpec(Planned):
@@ -236,6 +241,7 @@ class HostSpec(Planned):
     model: str
     accelerator: str
     data_dir: str
+    random_weights: bool = False
     engine: EngineSpec | None = None
     driver: DriverSpec | None = None
     image: ImageSpec | None = None

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
+
+from deployer.verify import garbled
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 PROMPT = "Hello"
 MAX_TOKENS = 16
+# A greeting's answer ends long before; one that goes on and on is seen to.
+JUDGED_TOKENS = 64
 REQUEST_TIMEOUT_S = 120.0
 LIST_TIMEOUT_S = 5.0
 
@@ -49,23 +53,36 @@ def prepare() -> None:
     _transport()
 
 
-def verify_endpoint(endpoint: str, model: str, *, both: bool = True, counted: bool = True) -> Verdict:
+class _Answer(NamedTuple):
+    """A text, its tokens, and whether it was cut off at the number of tokens that was asked for."""
+
+    text: str
+    tokens: int
+    cut: bool
+
+
+def verify_endpoint(
+    endpoint: str, model: str, *, both: bool = True, counted: bool = True, random_weights: bool = False
+) -> Verdict:
     """Ask for models, a completion and a chat completion at temperature 0.
 
     `both` have to answer, or, where the engine's documents do not say which it has, one of them. Where its answers are
-    not `counted`, their text is what shows them.
+    not `counted`, their text is what shows them. It is judged, unless the weights are random and it is noise anyway.
     """
     begin = time.monotonic()
-    found: dict[str, tuple[str, int]] = {}
+    found: dict[str, _Answer] = {}
     try:
         client = _client(endpoint, REQUEST_TIMEOUT_S)
         _require_model(client, model)
         for path, ask in (("/v1/completions", _completion), ("/v1/chat/completions", _chat)):
             try:
-                found[path] = ask(client, model, counted)
+                found[path] = ask(client, model, counted, MAX_TOKENS if random_weights else JUDGED_TOKENS)
             except Exception as error:
                 if both or not _is_missing(error) or (path == "/v1/chat/completions" and not found):
                     raise
+        if not random_weights:
+            for path, answer in found.items():
+                _judge(path, answer)
     except WrongAnswerError as error:
         return Verdict(ok=False, endpoint=endpoint, model=model, problem=f"{endpoint}: {error}")
     except Exception as error:
@@ -77,9 +94,9 @@ def verify_endpoint(endpoint: str, model: str, *, both: bool = True, counted: bo
         endpoint=endpoint,
         model=model,
         answers=tuple(found),
-        completion=found.get("/v1/completions", ("", 0))[0],
-        chat=found.get("/v1/chat/completions", ("", 0))[0],
-        tokens=sum(tokens for _, tokens in found.values()),
+        completion=found["/v1/completions"].text if "/v1/completions" in found else "",
+        chat=found["/v1/chat/completions"].text if "/v1/chat/completions" in found else "",
+        tokens=sum(answer.tokens for answer in found.values()),
         seconds=round(time.monotonic() - begin, 2),
     )
 
@@ -119,27 +136,33 @@ def _require_model(client: OpenAI, model: str) -> None:
         raise WrongAnswerError(f"/v1/models names {', '.join(names) or 'no model'}, not {model}")
 
 
-def _completion(client: OpenAI, model: str, counted: bool) -> tuple[str, int]:
+def _judge(path: str, answer: _Answer) -> None:
+    why = garbled.reason(answer.text, cut=answer.cut, chat=path == "/v1/chat/completions")
+    if why:
+        raise WrongAnswerError(f"garbled: {path} answered {garbled.shown(answer.text)!r}: {why}")
+
+
+def _completion(client: OpenAI, model: str, counted: bool, most: int) -> _Answer:  # noqa: ARG001
     answer = client.completions.create(model=model, prompt=PROMPT, max_tokens=MAX_TOKENS, temperature=0)
     tokens = answer.usage.completion_tokens if answer.usage else 0
     text = answer.choices[0].text if answer.choices else ""
     if not answer.choices or (tokens < 1 if counted else not text):
         raise WrongAnswerError("/v1/completions answered without tokens")
-    return text, tokens
+    return _Answer(text, tokens, answer.choices[0].finish_reason == "length")
 
 
-def _chat(client: OpenAI, model: str, counted: bool) -> tuple[str, int]:
+def _chat(client: OpenAI, model: str, counted: bool, most: int) -> _Answer:
     answer = client.chat.completions.create(
         model=model,
         messages=[{"role": "user", "content": PROMPT}],
-        max_tokens=MAX_TOKENS,
+        max_tokens=most,
         temperature=0,
     )
     tokens = answer.usage.completion_tokens if answer.usage else 0
     text = (answer.choices[0].message.content or "") if answer.choices else ""
     if not answer.choices or (tokens < 1 if counted else not text):
         raise WrongAnswerError("/v1/chat/completions answered without tokens")
-    return text, tokens
+    return _Answer(text, tokens, answer.choices[0].finish_reason == "length")
 
 
 def _cause(error: BaseException) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deployer.verify import garbled
 from deployer.verify.endpoint import Verdict
 
 TAIL = 600
@@ -18,11 +19,15 @@ class PageError(Exception):
     """The page has no form that could be sent."""
 
 
-def judge_terminal(ask: Sequence[str], model: str, pattern: str, *, status: int, output: str, errors: str) -> Verdict:
+def judge_terminal(
+    ask: Sequence[str], model: str, pattern: str, *, status: int, output: str, errors: str, random_weights: bool = False
+) -> Verdict:
     """`pattern` has the group answer; the program's own status counts too: it was told to end."""
     place = " ".join("-it" if word == "-i" else word for word in ask)
     match = re.search(pattern, output, re.DOTALL)
     answer = match["answer"].strip() if match else ""
+    if status == 0 and answer and not random_weights and (why := garbled.reason(answer, cut=False, pieces=True)):
+        return _garbled(place, model, answer, why)
     if status == 0 and answer:
         return Verdict(ok=True, endpoint=place, model=model, answers=("terminal",), completion=answer[:TAIL])
     said = "\n".join(part.strip()[-TAIL:] for part in (output, errors) if part.strip())
@@ -49,14 +54,23 @@ def form(config: Any, prompt: str, session: str) -> dict[str, Any]:
     return {"fn_index": 0, "data": data, "session_hash": session}
 
 
-def judge_page(page: str, model: str, prompt: str, *, answer: Any, errors: str) -> Verdict:
+def judge_page(
+    page: str, model: str, prompt: str, *, answer: Any, errors: str, random_weights: bool = False
+) -> Verdict:
     """An answer is what stands beside the prompt in the last pair of a chat, or a text that is not the prompt."""
     answer = answer if isinstance(answer, Mapping) else {}
     texts = [text for text in map(_plain, _answers(answer.get("data"))) if text and text != prompt.strip()]
+    if texts and not random_weights and (why := garbled.reason(texts[0], cut=False, pieces=True)):
+        return _garbled(f"{page}/", model, texts[0], why)
     if texts:
         return Verdict(ok=True, endpoint=f"{page}/", model=model, answers=("/run/predict",), completion=texts[0][:TAIL])
     said = str(answer.get("error") or errors or "it gave no text back")
     return Verdict(ok=False, endpoint=f"{page}/", model=model, problem=f"{page}/: {said[-TAIL:]}")
+
+
+def _garbled(place: str, model: str, answer: str, why: str) -> Verdict:
+    problem = f"{place}: garbled: it answered {garbled.shown(answer)!r}: {why}"
+    return Verdict(ok=False, endpoint=place, model=model, problem=problem)
 
 
 def _value(component: Mapping[str, Any]) -> Any:

@@ -98,6 +98,23 @@ def test_endpoint_that_serves_something_else_is_unhealthy(box: Box) -> None:
     assert record == right.json
 
 
+def test_garbled_answer_is_unhealthy_with_its_cause(box: Box) -> None:
+    """As with another model's tokenizer: it loads, it counts its tokens, and says nothing."""
+    noise = SERVER.replace('"content": "b"', '"content": "ведь ประ \\ufffd"')
+    (box.home / "server.py").write_text(noise)
+    garbled = box.run("up", "--model", "echo", "--yes")
+    assert garbled.status == 6, garbled.err + garbled.out
+    assert "box unhealthy in verify: ask for a completion" in garbled.err
+    said = " ".join(garbled.err.split())
+    assert "garbled: /v1/chat/completions answered 'ведь ประ" in said
+    assert "the tokenizer is of another model" in said
+    assert "compare their checksums" in said
+    (box.home / "weights" / "config.json").write_text('{"random_weights": true}')
+    noisy = box.run("up", "--model", "echo", "--yes", "--json")
+    assert noisy.status == 0, noisy.err + noisy.out
+    assert "random weights: its answers are noise" in noisy.host["notes"]
+
+
 def test_run_leaves_its_whole_record(box: Box) -> None:
     result = box.run("up", "--model", "echo", "--yes", "--json")
     record = Path(result.json["record"])

@@ -101,7 +101,7 @@ def edited(lab: LabBox, name: str, value: Any) -> None:
 def kcore(lab: LabBox, name: str) -> str:
     """A kcore of that name on the host."""
     place = f"/srv/{name}/node_0_0"
-    lab.on("tx1", "sh", "-c", f"mkdir -p {place} && touch {place}/model_info.json {place}/kcore.bin")
+    lab.on("tx1", "sh", "-c", f"mkdir -p {place} && echo '{{}}' > {place}/model_info.json && touch {place}/kcore.bin")
     return place
 
 

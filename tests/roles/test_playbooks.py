@@ -88,6 +88,15 @@ def test_a_role_runs_alone(role: str, tmp_path: Path) -> None:
     assert "FAILED" not in done.stdout
 
 
+def test_number_that_is_none_is_refused_before_a_role_does_anything(tmp_path: Path) -> None:
+    words = ["localhost", "-i", str(INVENTORY), "--playbook-dir", str(ROOT / "playbooks"), "-m", "include_role"]
+    more = ["-a", "name=tx8_driver", "-e", "model=tiny-qwen2", "-e", "tx8_driver_timeout_s=abc"]
+    done = ansible(tmp_path, *words, *more, program="ansible")
+    assert done.returncode == 2
+    assert "tx8_driver_timeout_s" in done.stdout
+    assert "Observe and plan" not in done.stdout
+
+
 def test_a_down_on_a_bare_host_removes_nothing(tmp_path: Path) -> None:
     done = ansible(tmp_path, "-i", str(INVENTORY), str(ROOT / "playbooks" / "down.yml"), "-e", "model=tiny-qwen2")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -29,8 +29,10 @@ SAID = {
     "checksum": "/home/ckpt/q/model.safetensors is damaged: its sha256 is 1f, expected 2e",
     "archive-truncated": "txnn_1.2.1_build0307.tar.gz: tar: gzip: stdin: unexpected end of file; tar: Child returned 1",
     "archive-foreign-directory": "/login_home/miniconda is there and was not unpacked by deployer: move it away first",
+    "garbled": "step verify: http://192.0.2.1:8000/v1: garbled: /v1/chat/completions answered 'aа': words of",
     "silicon-failed": "step tx8_driver: the installer ended with status 1, and no device node yet",
     "silicon-slow": "step tx8_driver: the installer runs, and the chips do not answer yet (no device node yet)",
+    "silicon-incomplete": "step tx8_driver: the installer ended with status 0, and 31 of 32 chips answer",
     # ld.so's own words (T1-X11)
     "libffi-missing": (
         "ERROR: ld.so: object '/usr/lib/x86_64-linux-gnu/libffi.so.7' from LD_PRELOAD cannot be preloaded: ignored."

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
-from deployer import plan
+from deployer import observe, plan
 from deployer.observe import Observation, Settings
 from deployer.plan import HostPlan, Removal
 from tests.unit import test_plan
+from tests.unit.host import probe
 from tests.unit.test_plan import CATALOG, merge
 
 BASE = test_plan.BASES["."]
@@ -104,17 +110,122 @@ def test_containers_of_all_replicas_go_and_the_driver_stays() -> None:
     assert not any("Ascend" in path or "ckpt" in path for path in (*paths.paths, *paths.staged))
 
 
-def test_purge_removes_the_image_unless_another_container_uses_it() -> None:
-    _, alone = ascend({}, True)
-    assert alone.images == ("sha256:" + "a" * 64,)
+A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
+TAG = "hub.example/serving:1"
+
+
+def note(identifier: str, runtime: str = "vllm-mindspore", tags: tuple[str, ...] = (TAG,)) -> dict[str, Any]:
+    """What the role image notes of an image that it has brought."""
+    path = f"/var/lib/deployer/images/{identifier[7:]}.json"
+    return {"id": identifier, "tags": tags, "runtime": runtime, "note": path}
+
+
+def container(image: str, name: str = "other", **labels: str) -> dict[str, Any]:
+    return {"id": name, "name": name, "image": "x", "image_id": image, "state": "exited", "labels": labels}
+
+
+LOADED = [{"id": A, "tags": [TAG]}, {"id": B, "tags": []}, {"id": C, "tags": ["busybox:1"]}]
+OTHER_MODEL = {"name": "second", "model": "qwen2.5-7b", "chips": [2], "settings": {"image": "x"}}
+IMAGES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
+    # name: what the host has, images that go, notes that go
+    "brought": ({"brought": [note(A)]}, [A], [A]),
+    "brought, and replaced under its name": ({"brought": [note(A), note(B)]}, [A, B], [A, B]),
+    "of nobody's knowledge": ({"brought": []}, [], []),
+    "gone already": ({"brought": [note("sha256:" + "d" * 64)]}, [], ["sha256:" + "d" * 64]),
+    "a foreign container uses it": ({"brought": [note(A), note(B)], "containers": [container(A)]}, [B], [B]),
+    "another deployment's container uses it": (
+        {"brought": [note(A)], "containers": [container(A, **{"deployer.deployment": "second"})]}, [], [],
+    ),
+    "another deployment wants it": (
+        {"brought": [note(A), note(B)], "second": {**OTHER_MODEL, "settings": {"image": A}}}, [B], [B],
+    ),
+    "of another engine, which somebody has": ({"brought": [note(A), note(B, "txnn")], "second": OTHER_MODEL}, [A], [A]),
+    "of another engine, which nobody has": ({"brought": [note(A), note(B, "txnn")]}, [A, B], [A, B]),
+    "somebody has given it a name": ({"brought": [note(A), note(C)]}, [A], [A]),
+    "Docker does not answer": ({"brought": [note(A)], "running": False}, [], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("down_before", [False, True])
+@pytest.mark.parametrize("name", IMAGES)
+def test_purge_removes_the_images_that_deployer_brought_and_nobody_uses(name: str, down_before: bool) -> None:
+    """Also after a `down` that has left none of its containers, which said what they were made of."""
+    has, gone, notes = IMAGES[name]
     host = test_plan.converged("ascend", {})
-    foreign = {"id": "f", "name": "other", "image": "x", "image_id": "sha256:" + "a" * 64, "state": "exited"}
-    host["docker"]["containers"].append(foreign)
+    own = host["docker"]["containers"]
+    if down_before:
+        own, host["deployments"] = [], {}
+    running = has.get("running", True)
+    host["docker"] |= {"images": LOADED, "containers": [*own, *has.get("containers", [])], "running": running}
+    host["brought"] = has["brought"]
+    if "second" in has:
+        record = test_plan.converged("ascend", {})["deployments"]["qwen2.5-14b"]
+        host["deployments"]["second"] = record | has["second"]
     wanted = Settings(model="qwen2.5-14b")
-    _, shared = plan.plan_removal(CATALOG, wanted, Observation.model_validate(host), "qwen2.5-14b", True)
-    assert shared.images == ()
+    found, paths = plan.plan_removal(CATALOG, wanted, Observation.model_validate(host), "qwen2.5-14b", True)
+    assert list(paths.images) == gone
+    assert [path for path in paths.staged if "/images/" in path] == [note(each)["note"] for each in notes]
+    reasons = [step.reason for step in found.steps if step.id == "purge"]
+    assert bool(reasons) is bool(gone or notes)
+    _, kept = plan.plan_removal(CATALOG, wanted, Observation.model_validate(host), "qwen2.5-14b", False)
+    assert kept.images == ()
 
 
+def test_role_writes_the_note_that_is_read() -> None:
+    """What Docker says of an image that was loaded, one without a name and one that was there before."""
+    tasks = yaml.safe_load((ROLES / "image" / "tasks" / "note.yml").read_text())
+    task = next(each for each in tasks if "ansible.builtin.copy" in each)
+    loaded = [{"Id": A, "RepoTags": ["x:1"]}, {"Id": B, "RepoTags": None}, {"Id": C, "RepoTags": ["y:1"]}]
+    variables: dict[str, Any] = {
+        "_image_brought": loaded,
+        "deployer_observation": {"docker": {"images": [{"id": C}]}},
+        "deployer_spec": {"image": {"notes": "/n", "runtime": "txnn"}},
+    }
+
+    def rendered(text: str, **more: Any) -> Any:
+        return Templar(DataLoader(), variables=variables | more).template(trust_as_template(text))
+
+    there = rendered(task["vars"]["_image_there"])
+    found = {}
+    for item in rendered(task["loop"], _image_there=there):
+        path = rendered(task["ansible.builtin.copy"]["dest"], item=item)
+        found[path] = json.loads(rendered(task["ansible.builtin.copy"]["content"], item=item))
+    assert found == {
+        f"/n/{A[7:]}.json": {"id": A, "tags": ["x:1"], "runtime": "txnn"},
+        f"/n/{B[7:]}.json": {"id": B, "tags": [], "runtime": "txnn"},
+    }
+
+
+def test_home_goes_when_it_is_empty() -> None:
+    """A job leaves an empty directory, which kept it."""
+    host = Observation.model_validate(test_plan.converged("tx8", {}))
+    _, paths = plan.plan_removal(CATALOG, Settings(model=TX8), host, TX8, True)
+    assert paths.empty_dirs.index(f"{HOME}/.deployer/jobs") < paths.empty_dirs.index(f"{HOME}/.deployer")
+
+
+NOTES: dict[str, tuple[str, bool]] = {
+    # name: a note of image A, whether it is believed
+    "as it is written": (json.dumps({"id": A, "tags": ["x:1"], "runtime": "txnn"}), True),
+    "of another image": (json.dumps({"id": B, "tags": [], "runtime": "txnn"}), False),
+    "of a name": (json.dumps({"id": "busybox", "tags": [], "runtime": "txnn"}), False),
+    "without tags": (json.dumps({"id": A, "runtime": "txnn"}), False),
+    "a list": ("[]", False),
+    "damaged": ('{"id": ', False),
+}
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_note_is_read_from_the_host(name: str, tmp_path: Path) -> None:
+    text, believed = NOTES[name]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / f"{A[7:]}.json").write_text(text)
+    wanted = Settings(model=TX8, accelerator="tx8", data_dir=str(tmp_path), config_dir=str(tmp_path))
+    raw = probe(observe.build(CATALOG, wanted))
+    found = observe.parse("h", raw, CATALOG, wanted).brought
+    assert [each.id for each in found] == ([A] if believed else [])
+
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
 HOME = "/var/lib/deployer/home"
 TX8 = "deepseek-r1-distill-qwen-7b"
 SHARED = ("release", "environments", "engine")

@@ -339,9 +339,9 @@ def test_tx8_environment_is_given_to_the_command_and_written_once_for_people(tmp
     serving = tx8().serving
     assert serving.environment == {
         "HOME_PATH": HOME,
-        "PATH": "/opt/miniconda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": "/opt/miniconda/bin:$PATH",
         "LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/libffi.so.7",
-        "LD_LIBRARY_PATH": "/usr/lib/x86_64-linux-gnu",
+        "LD_LIBRARY_PATH": "/usr/lib/x86_64-linux-gnu:$LD_LIBRARY_PATH",
         "HOME": "/opt/miniconda",
         "DEPLOYER_DEPLOYMENT": "deepseek-r1-distill-qwen-7b",
         "DEPLOYER_CONFIG": "/etc/deployer/deepseek-r1-distill-qwen-7b",

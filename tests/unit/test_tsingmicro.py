@@ -12,9 +12,11 @@ from deployer import catalog, observe
 from deployer.observe import tsingmicro
 from deployer.observe.observation import AcceleratorState
 from deployer.observe.questions import Answers
+from deployer.plugins.modules import deployer_bring_up as bring_up
 
 SAMPLES = Path(__file__).parent / "samples" / "tx8"
 SCREEN = (SAMPLES / "tsm_smi_SYNTHETIC_32chips.txt").read_text(encoding="utf-8")
+OF_THE_GUIDE = (SAMPLES / "tsm_smi_row_VERBATIM_TX8110.txt").read_text(encoding="utf-8")
 ACCELERATOR = catalog.load().accelerators["tx8"]
 CARDS = AcceleratorState(kind="tx8", product="Tsingmicro TX81", cards=32, pci_chips=32)
 VERSION = "| Driver Version | v260604163331.01 |\n"
@@ -54,6 +56,10 @@ ROWS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "wide": ("|  12   TX8110   |   48   ok   41.9C   55.25W  / 150W   7M  /  65536M    3.6%  |", (48, 42, 55.25, 7, 4)),
     "nothing measured": ("| 0 TX8100 | 0 - -C -W / -W 0M / 65536M -% |", (0, None, None, 0, None)),
     "negative": ("| 0 TX8100 | 0 x -5C -1W / 150W 0M / 65536M -1% |", (0, -5, -1.0, 0, -1)),
+    "of the guide's era": (OF_THE_GUIDE, (30, 49, 62.0, 22269, 0)),
+    "its era, words": ("| 3 TX8110 PCIe 128GB 49C 62W / 200W | x | 7M /131072M 0% | 1 |", (3, 49, 62.0, 7, 0)),
+    "its era, narrow": ("|3 TX8110 49C 62W/200W|00000000:63:00.0|7M/131072M 0%|1|", (3, 49, 62.0, 7, 0)),
+    "its era, nothing measured": ("| 3 TX8110 -C -W / -W | x | 0M / 131072M -% | |", (3, None, None, 0, None)),
     "more cells": ("| 0 TX8100 | 0 x 41C 55W / 150W | 7M / 65536M 3% |", (0, 41, 55.0, 7, 3)),
 }  # fmt: skip
 
@@ -61,7 +67,7 @@ ROWS: dict[str, tuple[str, tuple[Any, ...]]] = {
 @pytest.mark.parametrize("name", ROWS)
 def test_row_is_found_by_its_units_and_not_by_its_columns(name: str) -> None:
     line, expected = ROWS[name]
-    (chip,) = tsingmicro.parse_table(line, "")
+    (chip,) = tsingmicro.parse_table(line, ACCELERATOR)
     found = (chip.id, chip.temperature_c, chip.power_w, chip.memory_used_mib, chip.utilization_pct)
     assert found == expected
 
@@ -115,11 +121,48 @@ BUSY = {
 @pytest.mark.parametrize("name", BUSY)
 def test_card_is_busy_where_the_tool_does_not_say_that_it_is_free(name: str) -> None:
     said, busy = BUSY[name]
-    readings = raw(answer(SCREEN), True, commands={"card 1": said})
+    readings = raw(answer(SCREEN), True, commands={"number 1": said})
     cards, _ = tsingmicro.read(readings, ACCELERATOR, CARDS)
     assert {chip.card for chip in cards.chips if chip.busy} == ({1} if busy else set())
 
 
 def test_each_card_is_asked_by_the_number_of_its_row() -> None:
-    each = observe.build(catalog.load(), observe.Settings(accelerator="tx8"))["asked"]["tx8"]["commands_each"]["card"]
+    each = observe.build(catalog.load(), observe.Settings(accelerator="tx8"))["asked"]["tx8"]["commands_each"]["number"]
     assert re.findall(each["pattern"], SCREEN, re.MULTILINE) == [str(number) for number in range(8)]
+
+
+def one_row_per_chip(count: int = 32, first: int = 0) -> str:
+    """A screen of the guide's own era: its one verbatim row, for each chip."""
+    return "TSM-SMI\n" + "".join(OF_THE_GUIDE.replace("30 ", f"{n:<3}", 1) for n in range(first, first + count))
+
+
+def test_screen_of_the_guide_s_era_has_a_row_per_chip() -> None:
+    """The verbatim row: its values are in three cells. `-i` takes the number of a row, which is a chip's there."""
+    screen = one_row_per_chip()
+    asked = re.findall(tsingmicro.NUMBER, screen, re.MULTILINE)
+    assert asked == [str(number) for number in range(32)]
+    readings = raw(answer(screen), True, commands={"number 5": answer("| 0 | 4711 | python |\n")})
+    cards, _ = tsingmicro.read(readings, ACCELERATOR, CARDS)
+    assert (cards.state, cards.cards, len(cards.chips)) == ("ok", 8, 32)
+    assert [(chip.id, chip.card, chip.chip) for chip in cards.chips[29:]] == [(29, 7, 1), (30, 7, 2), (31, 7, 3)]
+    assert cards.chips[30].memory_total_mib == 131072
+    assert [chip.id for chip in cards.chips if chip.busy] == [5]
+
+
+def test_number_that_is_there_twice_is_not_read() -> None:
+    """Chips that a screen numbers within their cards would be taken for others."""
+    again = "| 0 TX | 0 x 41C 55W/150W 7M/65536M 3% |\n| 1 TX | 0 x 41C 55W/150W 7M/65536M 3% |\n"
+    cards, _ = tsingmicro.read(raw(answer(again), True), ACCELERATOR, CARDS)
+    assert (cards.state, cards.chips) == ("unknown", ())
+
+
+@pytest.mark.parametrize("screen", [SCREEN, one_row_per_chip(), one_row_per_chip(3, 29), "TSM-SMI\nall fine\n", ""])
+def test_role_counts_the_chips_that_the_parser_reads(screen: str) -> None:
+    """One definition, the catalog's: the role gets it in its specification."""
+    assert ACCELERATOR.driver is not None
+    pattern = ACCELERATOR.driver.chip_row
+    counted = bring_up.number(pattern, screen.splitlines())  # type: ignore[no-untyped-call]
+    assert counted == len(tsingmicro.parse_table(screen, ACCELERATOR))
+    role = Path(__file__).parents[2] / "roles" / "tx8_driver"
+    texts = [path.read_text(encoding="utf-8") for path in role.rglob("*.yml")]
+    assert set(re.findall(r"pattern: (.*)", "\n".join(texts))) == {'"{{ _tx8_driver.chip_row }}"'}

@@ -120,6 +120,39 @@ def test_wrong_answers_are_no_success(name: str, server: Server) -> None:
     assert "\n" not in verdict.problem
 
 
+def said(server: Server, ended: str, text: str, message: str) -> None:
+    """What both endpoints answer."""
+    contents = {"text": text, "message": {"role": "assistant", "content": message}}
+    for path, key in (("/v1/completions", "text"), ("/v1/chat/completions", "message")):
+        choice = {**server.answers[path]["choices"][0], key: contents[key], "finish_reason": ended}
+        server.answers[path] = {**server.answers[path], "choices": [choice]}
+
+
+GARBLED: dict[str, tuple[dict[str, Any], str]] = {
+    "the chat": ({"text": "hi", "message": "ведь ประ the"}, "garbled: /v1/chat/completions answered 'ведь ประ the'"),
+    "the completion": ({"text": "a \ufffd b", "message": "hi"}, "garbled: /v1/completions answered"),
+    "an end that is not known": ({"text": "x", "message": "Hi<|im_end|>\n<|im_start|>"}, "the mark <|im_end|>"),
+    "no end": ({"text": "x", "message": "Hello " * 30}, "'Hello' again and again"),
+}
+
+
+@pytest.mark.parametrize("name", GARBLED)
+def test_garbled_answer_is_no_success_unless_the_weights_are_random(name: str, server: Server) -> None:
+    texts, problem = GARBLED[name]
+    said(server, "length", **texts)
+    verdict = verify.verify_endpoint(server.endpoint, "m")
+    assert verdict.ok is False
+    assert verdict.problem.startswith(f"{server.endpoint}: garbled: ")
+    assert problem in verdict.problem
+    assert verify.verify_endpoint(server.endpoint, "m", random_weights=True).ok
+
+
+def test_greeting_may_be_long_where_it_is_judged(server: Server) -> None:
+    said(server, "length", "hi", "Okay, the user said hello. I think that")
+    assert verify.verify_endpoint(server.endpoint, "m").ok
+    assert [body["max_tokens"] for path, body in server.sent if "completions" in path] == [16, 64]
+
+
 EITHER: dict[str, tuple[dict[str, int], bool, tuple[str, ...]]] = {
     "both": ({}, True, ("/v1/completions", "/v1/chat/completions")),
     "chat alone": ({"/v1/completions": 404}, True, ("/v1/chat/completions",)),

@@ -52,5 +52,9 @@ class ActionModule(ActionBase):
             "plan": host_plan.model_dump(mode="json"),
             "steps": steps,
             # A host that has become right since the command has looked (a server that was loading) is done too.
-            "deployer": {"converged": not steps and not host_plan.refused, "endpoints": list(host_plan.endpoints)},
+            "deployer": {
+                "converged": not steps and not host_plan.refused,
+                "endpoints": list(host_plan.endpoints),
+                "random_weights": bool(host_plan.spec and host_plan.spec.random_weights),
+            },
         }

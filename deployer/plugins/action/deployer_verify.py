@@ -15,7 +15,8 @@ class ActionModule(ActionBase):
 
     `endpoint` (…/v1) is asked from here; `both` completion endpoints have to answer, and be `counted`. Of a terminal,
     `ask` is the command that was run, `status`, `output` and `errors` its end, `pattern` that of an answer. Of a
-    `page`, `config` gives the `form` to send with a `prompt`, and `answer` is what came back.
+    `page`, `config` gives the `form` to send with a `prompt`, and `answer` is what came back. An answer of
+    `random_weights` is noise, and is not judged for that.
     """
 
     _requires_connection = False
@@ -25,6 +26,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         model, errors = str(arguments["model"]), str(arguments.get("errors", ""))
+        noise = bool(arguments.get("random_weights", False))
         if "config" in arguments:
             try:
                 form = verify.form(arguments["config"], str(arguments["prompt"]), uuid.uuid4().hex)
@@ -37,6 +39,7 @@ class ActionModule(ActionBase):
                 model,
                 both=bool(arguments.get("both", True)),
                 counted=bool(arguments.get("counted", True)),
+                random_weights=noise,
             )
         elif "ask" in arguments:
             verdict = verify.judge_terminal(
@@ -46,10 +49,16 @@ class ActionModule(ActionBase):
                 status=int(arguments["status"]),
                 output=str(arguments["output"]),
                 errors=errors,
+                random_weights=noise,
             )
         else:
             verdict = verify.judge_page(
-                str(arguments["page"]), model, str(arguments["prompt"]), answer=arguments["answer"], errors=errors
+                str(arguments["page"]),
+                model,
+                str(arguments["prompt"]),
+                answer=arguments["answer"],
+                errors=errors,
+                random_weights=noise,
             )
         document = verdict.model_dump(mode="json")
         facts = {"changed": False, "verdict": document, "deployer": {"verdict": document}}

@@ -10,6 +10,7 @@ description:
   - It is started once, in its own directory, with its output in a log. One that runs already is waited for.
   - What counts is that the devices answer, not that the installer ends. One that stays is left alone.
   - One that has failed fails at once, with the last lines of its log.
+  - A screen of the command that has no such line, once the installer has no more to do, is C(unread), and no failure.
 options:
   state:
     description: C(started) starts it where it does not run, C(ready) waits.
@@ -17,9 +18,9 @@ options:
     choices: [started, ready]
     required: true
   installer:
-    description: Program on the host.
+    description: Program on the host, where it is to be started.
     type: path
-    required: true
+    default: ""
   arguments:
     description: Its arguments.
     type: list
@@ -44,7 +45,7 @@ options:
     elements: str
     required: true
   pattern:
-    description: What it prints for each device, a regular expression over its lines.
+    description: A line that it prints for a device, a regular expression; by its group C(chip) each is counted once.
     type: str
     required: true
   count:
@@ -73,7 +74,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 TAIL_BYTES = 6000
-# How long after an installer's end its devices may take until they answer.
+# How long after an installer's end, or its last word, its devices may take until they answer.
 GRACE_S = 60
 MOMENT_S = 3
 
@@ -127,8 +128,9 @@ def begin(arguments):
             stderr=subprocess.STDOUT, start_new_session=True, close_fds=True,
         )  # fmt: skip
     facts = {"pid": child.pid, "start": start_time(child.pid), "boot_id": boot_id()}
-    with open(arguments["state_file"], "w") as handle:
+    with open(arguments["state_file"] + ".new", "w") as handle:
         json.dump(facts, handle)
+    os.replace(arguments["state_file"] + ".new", arguments["state_file"])
     return facts
 
 
@@ -149,9 +151,9 @@ def status(arguments):
 
 
 def devices(arguments):
-    """How many devices answer, and what is said where none does."""
+    """How many devices answer, what is said where not all do, and whether that is a screen which nobody can read."""
     if arguments["nodes"] and not any(glob.glob(pattern) for pattern in arguments["nodes"]):
-        return 0, "no device node yet"
+        return 0, "no device node yet", False
     environment = dict(os.environ, LC_ALL="C")
     try:
         done = subprocess.run(
@@ -159,13 +161,32 @@ def devices(arguments):
             timeout=arguments["command_timeout_s"], check=False, env=environment,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return 0, "no answer within %d s" % arguments["command_timeout_s"]
+        return 0, "no answer within %d s" % arguments["command_timeout_s"], False
     except OSError as error:
-        return 0, str(error)
-    text = done.stdout.decode("utf-8", "replace")
-    count = len(re.findall(arguments["pattern"], text, re.MULTILINE)) if done.returncode == 0 else 0
-    lines = text.strip().splitlines()
-    return count, "%d of %d chips answer" % (count, arguments["count"]) if count else "".join(lines[-1:])[:200]
+        return 0, str(error), False
+    lines = done.stdout.decode("utf-8", "replace").splitlines()
+    said = "".join([line.strip() for line in lines if line.strip()][-1:])[:200]
+    if done.returncode != 0:
+        return 0, said or "status %d" % done.returncode, False
+    count = number(arguments["pattern"], lines)
+    if count:
+        return count, "%d of %d chips answer" % (count, arguments["count"]), False
+    words = "%s shows no row of a chip that is known" % name(arguments["command"])
+    return 0, "%s: %s" % (words, said) if said else words, bool(said)
+
+
+def number(pattern, lines):
+    """How many devices have a line; one that is said twice is one."""
+    row = re.compile(pattern)
+    found = [match for match in map(row.search, lines) if match]
+    if "chip" in row.groupindex:
+        return len({int(match.group("chip")) for match in found})
+    return len(found)
+
+
+def name(command):
+    """What a command is called: a shell's is the last word of its script."""
+    return os.path.basename(command[-1].split()[-1])
 
 
 def main():
@@ -173,7 +194,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["started", "ready"], "required": True},
-            "installer": {"type": "path", "required": True},
+            "installer": {"type": "path", "default": ""},
             "arguments": {"type": "list", "elements": "str", "default": []},
             "log": {"type": "path", "required": True},
             "state_file": {"type": "path", "required": True},
@@ -199,23 +220,48 @@ def wait(module, arguments):
     facts = read(arguments["state_file"])
     deadline = time.monotonic() + arguments["slice_s"]
     while True:
-        count, said = devices(arguments)
+        # In this order: one that ends meanwhile is seen in the next round.
         alive, code = is_alive(facts), status(arguments)
+        count, said, unread = devices(arguments)
         if count >= arguments["count"]:
+            note_ready(arguments["state_file"], facts)
             module.exit_json(changed=False, ready=True, **staying(facts, arguments["log"]))
-        if not alive and (code != 0 or ended_long_ago(arguments)):
+        if not alive and code != 0:
             word = "was killed" if code is None else "ended with status %d" % code
-            module.fail_json(
-                msg="the installer %s, and %s; its output is in %s" % (word, said, arguments["log"]),
-                tail=tail(arguments["log"]), ready=False, dead=True,
-            )  # fmt: skip
+            fail(module, arguments, "the installer %s, and %s" % (word, said))
+        # One that stays has done what it can once it is silent.
+        last = arguments["log"] if alive else arguments["state_file"] + ".rc"
+        if unread and long_ago(last):
+            word = "runs and is silent" if alive else "ended with status 0"
+            words = "the installer %s, and %s; its output is in %s" % (word, said, arguments["log"])
+            module.exit_json(changed=False, ready=False, unread=True, msg=words, deployer={"note": words})
+        if not alive and long_ago(last):
+            fail(module, arguments, "the installer ended with status 0, and %s" % said)
         if time.monotonic() > deadline:
             break
         time.sleep(0.5)
+    word = "runs" if alive else "ended with status 0"
     module.exit_json(
         changed=False, ready=False, stays=False, pid=facts.get("pid"), tail=tail(arguments["log"]),
-        msg="the installer runs, and the chips do not answer yet (%s); its output is in %s" % (said, arguments["log"]),
+        msg="the installer %s, and the chips do not answer yet (%s); its output is in %s"
+        % (word, said, arguments["log"]),
     )  # fmt: skip
+
+
+def fail(module, arguments, words):
+    """What it did cannot become better by waiting."""
+    module.fail_json(
+        msg="%s; its output is in %s" % (words, arguments["log"]), tail=tail(arguments["log"]), ready=False, dead=True
+    )
+
+
+def note_ready(path, facts):
+    """Note that it has done its work: one that stays is not at work any more."""
+    if not facts or facts.get("ready"):
+        return
+    with open(path + ".new", "w") as handle:
+        json.dump(dict(facts, ready=True), handle)
+    os.replace(path + ".new", path)
 
 
 def staying(facts, log):
@@ -229,10 +275,10 @@ def staying(facts, log):
     return {"stays": True, "pid": facts["pid"], "deployer": {"note": "%s; its output is in %s" % (words, log)}}
 
 
-def ended_long_ago(arguments):
-    """Whether its devices have had their time to answer."""
+def long_ago(path):
+    """Whether a file was last written so long ago that the devices have had their time to answer."""
     try:
-        return time.time() - os.stat(arguments["state_file"] + ".rc").st_mtime > GRACE_S
+        return time.time() - os.stat(path).st_mtime > GRACE_S
     except OSError:
         return True
 

@@ -1,0 +1,106 @@
+"""Judges whether an answer is text at all: another model's tokenizer, or damaged weights, answer as well, with noise.
+
+Only what no model says to a greeting counts, since a good answer may have any language, code, formulas and emoji in it,
+and may be cut off in the middle of a word or of a character.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from itertools import pairwise
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+SHOWN = 60
+# Colours and cursor moves of a terminal.
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-Z\\-_]")
+_SPACES = "\t\n\r\v\f"
+# Scripts that stand beside each other in good answers, by the first words of their characters' names.
+_USUAL = (
+    "LATIN", "CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH",
+)  # fmt: skip
+# Their letters are signs of formulas and of emoticons, too.
+_SIGNS = ("GREEK", "MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER", "SUPERSCRIPT", "SUBSCRIPT", "MODIFIER")
+# Foreign scripts in one answer from which nobody can have meant them.
+_SCRIPTS = 2
+# What ends a turn in the templates of chats: in an answer that did not end there, the engine does not know its end.
+_END = re.compile(
+    r"<\|(im_end|im_start|endoftext|eot_id|end_of_text|user|assistant|observation)\|>|<｜end▁of▁sentence｜>"
+)
+# At least eight times.
+_REPEAT = re.compile(r"(.{1,24}?)\1{7,}\s*\Z", re.DOTALL)
+_LEAST_TEXT = 12
+_SHARE = 0.6
+# Characters that a program which prints tokens one by one may lose.
+_PIECES, _PIECES_SHARE = 2, 0.2
+
+
+def reason(text: str, *, cut: bool, chat: bool = True, pieces: bool = False) -> str:
+    """Why an answer is garbled; empty where it is not.
+
+    `cut` says that it did not end by itself, which counts in a `chat` alone: what goes on from a word has no end. In
+    `pieces` a program prints it token by token, where a character that is of several tokens may be lost.
+    """
+    if pieces:
+        text = _ESCAPES.sub("", text).replace("\a", "").replace("\b", "")
+    return (
+        _replaced(text, cut=cut, pieces=pieces)
+        or _controls(text)
+        or _scripts(text)
+        or (_endless(text) if cut and chat else "")
+        or _one_sign(text)
+    )
+
+
+def shown(text: str) -> str:
+    """The answer's beginning in one line, without what could do something to a terminal."""
+    line = " ".join(_ESCAPES.sub("", text).split())
+    clean = "".join(each if each.isprintable() else REPLACEMENT for each in line)
+    return clean[:SHOWN] + ("…" if len(clean) > SHOWN else "")
+
+
+def _replaced(text: str, *, cut: bool, pieces: bool) -> str:
+    # The last character may have been cut in the middle.
+    inner = text.rstrip().rstrip(REPLACEMENT) if cut or pieces else text
+    if text.strip() and not inner.strip():
+        return "nothing but characters that cannot be read (U+FFFD)"
+    runs = re.findall(f"{REPLACEMENT}+", inner)
+    share = sum(map(len, runs)) / max(1, len("".join(inner.split())))
+    if not runs or (pieces and len(runs) < _PIECES and share < _PIECES_SHARE):
+        return ""
+    return "characters that cannot be read (U+FFFD)"
+
+
+def _controls(text: str) -> str:
+    found = next((each for each in text if unicodedata.category(each) in ("Cc", "Co") and each not in _SPACES), None)
+    return f"a control character (U+{ord(found):04X})" if found else ""
+
+
+def _scripts(text: str) -> str:
+    """Words of several scripts, beside those that stand together anyway; one letter may be a face or a sign."""
+    letters = "".join(each for each in text if not unicodedata.category(each).startswith("M"))
+    found: set[str] = set()
+    for word in re.findall(r"[^\W\d_]{2,}", letters):
+        scripts = [unicodedata.name(each, "").split(" ", 1)[0] for each in word]
+        found |= {one for one, other in pairwise(scripts) if one == other}
+    foreign = sorted(found - {*_USUAL, *_SIGNS, ""})
+    if len(foreign) < _SCRIPTS:
+        return ""
+    return f"words of several scripts ({', '.join(each.capitalize() for each in foreign)})"
+
+
+def _endless(text: str) -> str:
+    if mark := _END.search(text):
+        return f"the mark {mark[0]} in the text, at which it should have ended"
+    match = _REPEAT.search(text[-600:])
+    if match and len(match[0]) >= max(_LEAST_TEXT, _SHARE * len(text)) and any(each.isalnum() for each in match[1]):
+        return f"{match[1].strip()!r} again and again, without an end"
+    return ""
+
+
+def _one_sign(text: str) -> str:
+    """What chips answer that have computed no number: the first word of the vocabulary, for ever."""
+    plain = "".join(text.split())
+    if len(plain) >= _LEAST_TEXT and len(set(plain)) == 1:
+        return f"nothing but {plain[0]!r}"
+    return ""
