@@ -237,7 +237,10 @@ class Package(Facts):
 
 
 class DeploymentState(Facts):
-    """A replica that has its files on the host; the first of a deployment has the deployment's name."""
+    """A replica that has its files on the host; the first of a deployment has the deployment's name.
+
+    `health` is what it says of itself, `hangs` that it says so: it will not answer by waiting.
+    """
 
     name: str
     model: str
@@ -260,6 +263,7 @@ class DeploymentState(Facts):
     resident: int = 0
     ready: bool = False
     health: str = ""
+    hangs: bool = False
     problem: str | None = None
     wanted_port: int = 0
     chips: tuple[int, ...] = ()

@@ -118,7 +118,7 @@ def unzip(zipped, place):
         if mode & 0o777 and not entry.is_dir():
             # Never more than this account would give: no set-user-id, and the account itself can read and write.
             os.chmod(path, mode & 0o755 | stat.S_IRUSR | stat.S_IWUSR)
-    # After all files, and all at once: nothing is written through a link. Looked at together: one may lead over another.
+    # After all files: nothing is written through a link. Looked at together: one may lead over another.
     targets = [read_link(zipped, entry, place) for entry in links]
     for path, target in targets:
         os.unlink(path)
