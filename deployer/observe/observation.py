@@ -217,8 +217,18 @@ class DriverState(Facts):
     reboot_asked: bool = False
 
 
+class Wheel(Facts):
+    """A distribution in an archive of them, and what it says that it needs (`Requires-Dist`)."""
+
+    file: str
+    requires: tuple[str, ...] = ()
+
+
 class Package(Facts):
-    """A file of the control node's directory of packages. `problem` says why it cannot be used."""
+    """A file of the control node's directory of packages. `problem` says why it cannot be used.
+
+    `files` are the paths that were looked for in it, below its top directory; None where nobody has looked.
+    """
 
     kind: str
     path: str
@@ -233,6 +243,8 @@ class Package(Facts):
     top: str = ""
     build: str = ""
     fingerprint: str = ""
+    files: tuple[str, ...] | None = None
+    wheels: tuple[Wheel, ...] = ()
     problem: str = ""
 
 
