@@ -39,6 +39,8 @@ def _compiles(value: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_compiles)]
+# The first day and the last one; without the latter it is still there.
+Days = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}\.\.(\d{4}-\d{2}-\d{2})?$")]
 # Several values are several words after the option.
 OptionValue = bool | int | float | str | tuple[int | float | str, ...]
 Parallel = Annotated[int, Field(ge=1, le=64)]
@@ -215,6 +217,13 @@ class Archive(Entry):
     shows: tuple[str, ...] = Field(default=(), description="what is looked for in it, as patterns of paths")
     optional: bool = Field(default=False, description="done without where it is not there")
     url: str = Field(default="", description="where dfss gets it")
+    content: Literal["", "source", "wheels", "model"] = Field(
+        default="", description="what its listing is read for on the control node, before anything is changed"
+    )
+    project: str = Field(default="", description="what a source is called where its revision is named")
+    history: dict[str, tuple[Days, ...]] = Field(
+        default_factory=dict, description="path in a source → the days of which it has it, as `2024-02-09..2024-04-10`"
+    )
 
 
 class Conda(Entry):
@@ -282,6 +291,13 @@ class Job(Entry):
     most_tokens: int = Field(ge=1)
 
 
+class Way(Entry):
+    """How a source of some revisions is compiled: it is recognised by what it has."""
+
+    has: tuple[str, ...] = Field(min_length=1, description="paths, all of which are there")
+    values: dict[str, str] = Field(default_factory=dict, description="words for this entry's commands and options")
+
+
 class Compile(Entry):
     """Programs and Python packages that an engine has beside its image, made on the host in a container of it.
 
@@ -297,6 +313,9 @@ class Compile(Entry):
     environment: dict[EnvironmentName, str] = Field(default_factory=dict)
     directory: str = Field(default="", description="where in the source the commands run")
     tokenizers: bool = Field(default=False, description="the source has tokenizers, where a build names one")
+    ways: tuple[Way, ...] = Field(default=(), description="of which the first that fits the source is taken")
+    hint: str = Field(default="", description="what else helps where the source does not fit")
+    python: str = Field(default="", description="Python of the engine's own image, for which the wheels are")
     product: str = Field(default="", description="pattern of the file that must be there afterwards")
     install_s: int = Field(default=300, ge=0)
 
@@ -419,11 +438,18 @@ class Build(Entry):
     file: Pattern = Field(default="", description="the archive or file in the directory of packages")
     url: str = Field(default="", description="where dfss gets it")
     model_file: str = Field(default="*.bmodel", description="the one file of the model among what was unpacked")
-    config: str = Field(default="", description="its tokenizer in the engine's source, where it comes alone")
-    demo: str = Field(default="", description="its program in the engine's source")
+    config: tuple[str, ...] = Field(
+        default=(), description="its tokenizer in the engine's source, where it comes alone; the first that is there"
+    )
+    demo: tuple[str, ...] = Field(default=(), description="its program in the engine's source; the first that is there")
     memory_mib: int | None = Field(default=None, ge=1, description="of each chip, as measured; else it is computed")
     out_of_memory: bool = Field(default=False, description="it was tried, and the chips' memory was too small")
     source: str = Field(default="", description="where it was measured or tried")
+
+    @field_validator("config", "demo", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return ((value,) if value else ()) if isinstance(value, str) else value
 
     @field_validator("chips")
     @classmethod
@@ -464,6 +490,10 @@ class Placement(Entry):
     compiled: Compiled | None = None
     weights_archive: Archive | None = None
     family: Name | Literal[""] = Field(default="", description="which of the engine's own clients ask it")
+    packages: tuple[str, ...] = Field(
+        default=(), description="pip requirements beside those of the engine, or in the place of those of one name"
+    )
+    stop_tokens: tuple[int, ...] = Field(default=(), description="end an answer, beside those that the tokenizer names")
     chat_template: Name | Literal[""] = Field(
         default="", description="of its conversations, where the tokenizer has none"
     )

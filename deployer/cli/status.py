@@ -162,6 +162,8 @@ def _state(deployment: DeploymentState, served: Served) -> Text:
     if isinstance(served, list) and deployment.served_name in served:
         verb = "waits for a terminal" if deployment.protocol == "terminal" else "serving"
         return Text(f"{verb}, pid {process.pid}, for {duration(process.age_s)}", "green")
+    if deployment.hangs:
+        return Text(f"hangs, pid {process.pid}: {deployment.health}", "red")
     if not deployment.ready and process.age_s < 600:
         return Text(f"loading, pid {process.pid}, for {duration(process.age_s)}", "yellow")
     return Text(f"pid {process.pid} does not answer: {served}", "red")

@@ -45,7 +45,7 @@ def ask(request: dict[str, Any], settings: Settings, accelerator: Accelerator, m
     if runtime.compile:
         globs = request.setdefault("globs", [])
         globs.append(program_stamp(home, "*"))
-        globs += [product(accelerator, runtime, build)] if runtime.compile.product else []
+        globs += products(accelerator, runtime, build)
 
 
 def read(
@@ -61,19 +61,25 @@ def read(
     return _files(raw, settings, accelerator, model, build), _programs(raw, accelerator, runtime, build)
 
 
-def product(accelerator: Accelerator, runtime: Runtime, build: Build | None) -> str:
-    """The pattern of the compiled program, as the probe fills it."""
-    assert runtime.compile is not None
-    path = f"{runtime.compile.directory}/{runtime.compile.product}"
-    for name, value in {**words(build), "build": "build-*"}.items():
-        path = path.replace("{" + name + "}", value)
-    return f"{unpacked.place_of(accelerator, runtime.compile.archive)}/{path}"
+def products(accelerator: Accelerator, runtime: Runtime, build: Build | None) -> list[str]:
+    """Patterns of the compiled program, as the probe fills them: one for each way that a source may have it."""
+    compile_ = runtime.compile
+    if compile_ is None or not compile_.product:
+        return []
+    found = []
+    for demo in (build.demo if build else ()) or ("",):
+        for way in [each.values for each in compile_.ways] or [{}]:
+            path = f"{compile_.directory}/{compile_.product}"
+            for name, value in {**way, **words(build, demo), "build": "build-*"}.items():
+                path = path.replace("{" + name + "}", value)
+            found.append(f"{unpacked.place_of(accelerator, compile_.archive)}/{path}")
+    return list(dict.fromkeys(found))
 
 
-def words(build: Build | None) -> dict[str, str]:
+def words(build: Build | None, demo: str) -> dict[str, str]:
     """What a build says in the words of its engine's entry. S4-R25: a program for one chip, another for several."""
     several = build is not None and build.chips > 1
-    return {"demo": build.demo if build else "", "single_or_multi": "multi" if several else "single"}
+    return {"demo": demo, "single_or_multi": "multi" if several else "single"}
 
 
 def _place(settings: Settings, accelerator: Accelerator, model: Model, build: Build) -> str:
@@ -137,6 +143,5 @@ def _programs(
 ) -> tuple[str, ...]:
     if runtime.compile is None:
         return ()
-    patterns = [program_stamp("{" + f"{accelerator.name}.home" + "}", "*")]
-    patterns += [product(accelerator, runtime, build)] if runtime.compile.product else []
+    patterns = [program_stamp("{" + f"{accelerator.name}.home" + "}", "*"), *products(accelerator, runtime, build)]
     return tuple(path for pattern in patterns for path in raw.get("globs", {}).get(pattern, ()))

@@ -234,8 +234,18 @@ class DriverState(Facts):
     installer: Process | None = None
 
 
+class Wheel(Facts):
+    """A distribution in an archive of them, and what it says that it needs (`Requires-Dist`)."""
+
+    file: str
+    requires: tuple[str, ...] = ()
+
+
 class Package(Facts):
-    """A file of the control node's directory of packages. `problem` says why it cannot be used."""
+    """A file of the control node's directory of packages. `problem` says why it cannot be used.
+
+    `files` are the paths that were looked for in it, below its top directory; None where nobody has looked.
+    """
 
     kind: str
     path: str
@@ -250,11 +260,16 @@ class Package(Facts):
     top: str = ""
     build: str = ""
     fingerprint: str = ""
+    files: tuple[str, ...] | None = None
+    wheels: tuple[Wheel, ...] = ()
     problem: str = ""
 
 
 class DeploymentState(Facts):
-    """A replica that has its files on the host; the first of a deployment has the deployment's name."""
+    """A replica that has its files on the host; the first of a deployment has the deployment's name.
+
+    `health` is what it says of itself, `hangs` that it says so: it will not answer by waiting.
+    """
 
     name: str
     model: str
@@ -277,6 +292,7 @@ class DeploymentState(Facts):
     resident: int = 0
     ready: bool = False
     health: str = ""
+    hangs: bool = False
     problem: str | None = None
     wanted_port: int = 0
     chips: tuple[int, ...] = ()

@@ -18,6 +18,7 @@ from typing import Any
 
 from deployer.catalog import Accelerator, Archive, Driver
 from deployer.errors import SettingsError
+from deployer.observe import listing
 from deployer.observe.observation import Package
 
 LISTS = ("SHA256SUMS", "sha256sums.txt", "SHA256SUMS.txt")
@@ -146,11 +147,12 @@ def _vendors(path: Path, identity: tuple[int, ...], wanted: Archive) -> dict[str
     """What an archive's edges say: its top directory, its build, and whether it is the one that is meant."""
     facts = dict(_edges(path, identity))
     top = str(facts.get("top", ""))
-    if facts.get("problem") or not wanted.directory:
+    if facts.get("problem"):
         return facts
-    match = re.match(wanted.directory, top)
-    if match:
-        return facts | {"build": match.groupdict().get("build") or ""}
+    match = re.match(wanted.directory, top) if wanted.directory else None
+    if match or not wanted.directory:
+        build = {"build": match.groupdict().get("build") or ""} if match else {}
+        return facts | build | listing.look(path, identity, wanted)
     reason = next((each.reason for each in wanted.mistakes if re.match(each.match, top)), f"not {wanted.title}")
     return facts | {"problem": f"its top directory is {top}: {reason}"}
 

@@ -383,6 +383,7 @@ def _deployment(
         return _broken(name, f"deployment.json is damaged: {type(error).__name__}: {error}", strays)
     leader, spec = _container(entry, raw, state) if state.container else _leader(entry, boot_id)
     health = entry.get("health") or {}
+    said = _said(health)
     return state.model_copy(
         update={
             "process": _process(leader, raw) if leader else None,
@@ -392,9 +393,19 @@ def _deployment(
             # A program in a terminal is there as long as its container.
             "ready": health.get("status") == 200 or (state.protocol == "terminal" and leader is not None),
             "restarts": _restarts(raw, state.container),
-            "health": f"HTTP {health['status']}" if "status" in health else str(health.get("error") or ""),
+            "health": f"HTTP {health['status']}{said[0]}" if "status" in health else str(health.get("error") or ""),
+            "hangs": said[1] == "hangs",
         }
     )
+
+
+def _said(health: Raw) -> tuple[str, str]:
+    """What an engine that is not well says of itself, and that in one word, where it is deployer's own server."""
+    try:
+        document = json.loads(health.get("text") or "{}")
+        return f": {str(document['status'])[:200]}", str(document.get("state") or "")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "", ""
 
 
 def _leader(entry: Raw, boot_id: str) -> tuple[dict[str, Any] | None, str | None]:

@@ -37,6 +37,7 @@ COMMAND_TIMEOUT_S = 20.0
 HTTP_TIMEOUT_S = 5.0
 DOCKER_TIMEOUT_S = 10.0
 HEALTH_LIMIT = 65536
+SAID_LIMIT = 1000
 DOCKER_LIMIT = 64 * 1024 * 1024
 # SHA256SUMS, md5sum.txt, model.sha256 …
 CHECKSUM_LIST = re.compile(r"(?i)(sha256|md5)(sums?)?(\.txt)?$")
@@ -318,12 +319,18 @@ def http_status(url: str) -> Dict[str, Any]:
         try:
             place = (match.group(1).strip("[]"), int(match.group(2)))
             with socket.create_connection(place, timeout=HTTP_TIMEOUT_S) as connection:
-                return {"status": http_get(connection, match.group(3) or "/", HEALTH_LIMIT)[0]}
+                status, _, body = http_get(connection, match.group(3) or "/", HEALTH_LIMIT)
+                return {"status": status} if status == 200 else {"status": status, "text": said(body)}
         except (OSError, OverflowError) as error:
             answer = {"error": str(getattr(error, "strerror", None) or error)}
             if "refused" in answer["error"]:
                 break
     return answer
+
+
+def said(body: bytes) -> str:
+    """The beginning of what a server that is not well says."""
+    return body[:SAID_LIMIT].decode("utf-8", "replace")
 
 
 def command(argv: List[str], timeout_s: float = COMMAND_TIMEOUT_S) -> Dict[str, Any]:

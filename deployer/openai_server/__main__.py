@@ -24,6 +24,9 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--chat-template", default="", choices=["", "chatml", "llama2"], help="if the tokenizer has none"
     )
+    parser.add_argument(
+        "--stop-tokens", default="", help="tokens, with commas, that end an answer beside the tokenizer's"
+    )
     parser.add_argument("--served-model-name", required=True, help="what clients call the model")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
@@ -43,6 +46,7 @@ def main() -> int:
         "devices": [int(each) for each in options.devices.split(",")],
         "sampling": options.sampling,
         "template": options.chat_template,
+        "stops": [int(each) for each in options.stop_tokens.split(",") if each],
     }
     scheduler = Scheduler(engine, options.queue, options.stall_s)
     server = Server((options.host, options.port), options.served_model_name, scheduler)

@@ -5,6 +5,11 @@ The binding's call signature, as its demos use it: a class with `init(devices, m
 `generation_mode`, `temperature` and `top_p`, and call the mode by different names; whether a model has the head for it
 nothing tells, and one that has not dies. So the likeliest token is taken unless a mode is given. A binding for several
 kinds of models has `NUM_LAYERS`, to be set before `init`.
+
+A bmodel with `block_kv_` networks keeps the conversation: a prompt is taken as what follows all that was said before,
+by whomever, until `clear_kv` (`clear_history` in other bindings). Some take only a prompt shorter than `SEQLEN`;
+a longer one is written behind the end of their memory. `MAX_INPUT_LENGTH` says how long, where a binding has it; else
+the bmodel does.
 """
 
 from __future__ import annotations
@@ -12,24 +17,43 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import bmodel
+
 # Neutral values, by all the names that bindings have for them.
 DEFAULTS = {"generation_mode": "greedy", "top_k": 50, "penalty": 1.0, "repeat_penalty": 1.0, "repeat_last_n": 32}
+# How bindings say that they keep a conversation, and what makes them forget it.
+KEEPS = ("support_history", "support_prefill_kv")
+FORGETS = ("clear_kv", "clear_history")
+EMBEDDING, BLOCK_WITH_HISTORY = "embedding", "block_kv_"
+
+
+class HistoryError(Exception):
+    """The model keeps a conversation, and the binding has nothing that makes it forget it."""
 
 
 class Engine:
     """A loaded model: tokens in, tokens out, one sequence at a time."""
 
     def __init__(
-        self, module: str, binding: str, model: str, config: str, devices: list[int], sampling: str, template: str
+        self,
+        module: str,
+        binding: str,
+        model: str,
+        config: str,
+        devices: list[int],
+        sampling: str,
+        template: str,
+        stops: list[int],
     ) -> None:
         """Load the tokenizer, then the model onto its chips; takes minutes, and ends the process where it fails.
 
         `sampling` is what the binding calls its mode for that, empty where the model has no head for it; `template` is
-        for a tokenizer that has none.
-        """
+        for a tokenizer that has none, and `stops` are tokens that end an answer beside those that it names.
+        """  # fmt: skip
         from transformers import AutoTokenizer
 
         self.tokenizer: Any = AutoTokenizer.from_pretrained(config, trust_remote_code=True)
@@ -45,9 +69,15 @@ class Engine:
         if hasattr(self.model, "NUM_LAYERS"):
             # The binding that serves several kinds of models is told how many blocks this one has (S0-R40).
             self.model.NUM_LAYERS = _layers(config)
+        nets = bmodel.nets(model)
+        self._forget = _forgetting(self.model, any(name.startswith(BLOCK_WITH_HISTORY) for name in nets))
         self.model.init(devices, model)
+        if self._forget is None:
+            # What it keeps it may know only now.
+            self._forget = _forgetting(self.model, any(getattr(self.model, name, False) for name in KEEPS))
         self.context = int(self.model.SEQLEN)
-        self.ends = _ends(self.tokenizer, config)
+        self.longest = _longest(self.model, nets, self.context)
+        self.ends = _ends(self.tokenizer, config) | set(stops)
         self._token = 0
         self._takes_token = True
 
@@ -58,14 +88,20 @@ class Engine:
             text = conversation(self.template, request["messages"])
         elif text is None:
             text = self.tokenizer.apply_chat_template(request["messages"], tokenize=False, add_generation_prompt=True)
-        return list(self.tokenizer(text).input_ids)
+        tokens = list(self.tokenizer(text).input_ids)
+        # A template may write what the tokenizer puts before every text; a model has never seen that twice.
+        always = list(self.tokenizer("").input_ids)
+        twice = bool(always) and tokens[: 2 * len(always)] == always * 2
+        return tokens[len(always) :] if twice else tokens
 
     def decode(self, tokens: list[int]) -> str:
         """Their text, without the marks that only the model knows."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
     def first(self, tokens: list[int], temperature: float, top_p: float) -> int:
-        """Take a prompt in, give the first token of its answer."""
+        """Take a prompt in, give the first token of its answer. Nothing of what was said before is known any more."""
+        if self._forget is not None:
+            self._forget()
         if self.samples:
             self.model.generation_mode = self.sampling if temperature > 0 else "greedy"
             if temperature > 0:
@@ -93,6 +129,27 @@ def _class(module: Any) -> Any:
         if not name.startswith("_") and hasattr(getattr(module, name), "forward_first"):
             return getattr(module, name)
     raise ImportError(f"{module.__name__} has no class with forward_first: it is not LLM-TPU's binding")
+
+
+def _forgetting(model: Any, keeps: bool) -> Callable[[], Any] | None:
+    """What makes the binding forget a conversation, where it keeps one: one user's words never reach the next."""
+    if not keeps:
+        return None
+    for name in FORGETS:
+        call = getattr(model, name, None)
+        if callable(call):
+            return call  # type: ignore[no-any-return]
+    raise HistoryError(
+        "this bmodel keeps a conversation's state (block_kv_ networks), and this source's binding cannot clear it: one "
+        "user's words would reach the next. Bring LLM-TPU of 2025-07-21 or later, or a bmodel without history"
+    )
+
+
+def _longest(model: Any, nets: dict[str, list[int]], context: int) -> int:
+    """The longest prompt in tokens that the binding's memory is made for."""
+    said = int(getattr(model, "MAX_INPUT_LENGTH", 0) or 0)
+    shape = nets.get(EMBEDDING) or [0]
+    return min(context, said or shape[-1] or context)
 
 
 def conversation(template: str, messages: list[dict[str, str]]) -> str:

@@ -20,14 +20,7 @@ def generate(engine: Any, request: dict[str, Any], is_cancelled: Callable[[], bo
 
     `engine` is `engine.Engine`, or what has its methods.
     """
-    tokens = engine.encode(request)
-    room = engine.context - len(tokens)
-    if not tokens:
-        raise ValueError("the prompt is empty")
-    if room < 1:
-        raise PromptTooLongError(
-            f"the prompt has {len(tokens)} tokens, and this model takes {engine.context} together with the answer"
-        )
+    tokens, room = _taken(engine, request)
     yield {"event": "begin", "prompt_tokens": len(tokens)}
     limit = min(request.get("max_tokens") or room, room)
     text = _Text(engine, request.get("stop") or [])
@@ -54,6 +47,23 @@ def generate(engine: Any, request: dict[str, Any], is_cancelled: Callable[[], bo
     if rest:
         yield {"event": "text", "text": rest, "completion_tokens": count}
     yield {"event": "end", "reason": reason, "completion_tokens": count}
+
+
+def _taken(engine: Any, request: dict[str, Any]) -> tuple[list[int], int]:
+    """The prompt's tokens, and how many an answer may have; PromptTooLongError for what the engine cannot take."""
+    tokens = engine.encode(request)
+    room = engine.context - len(tokens)
+    if not tokens:
+        raise ValueError("the prompt is empty")
+    if room < 1:
+        raise PromptTooLongError(
+            f"the prompt has {len(tokens)} tokens, and this model takes {engine.context} together with the answer"
+        )
+    if len(tokens) > engine.longest:
+        raise PromptTooLongError(
+            f"the prompt has {len(tokens)} tokens, and this model takes a prompt of at most {engine.longest}"
+        )
+    return tokens, room
 
 
 class _Text:

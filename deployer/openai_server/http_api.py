@@ -50,8 +50,8 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == "/health":
             problem = self.server.scheduler.problem()
-            depth = self.server.scheduler.depth()
-            self._send(503 if problem else 200, {"status": problem or "ok", "requests": depth})
+            state, depth = self.server.scheduler.state(), self.server.scheduler.depth()
+            self._send(503 if problem else 200, {"status": problem or "ok", "state": state, "requests": depth})
         elif path == "/v1/models":
             problem = self.server.scheduler.problem()
             if problem:

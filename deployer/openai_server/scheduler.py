@@ -18,6 +18,8 @@ from typing import Any
 from . import worker
 
 JOIN_S = 10.0
+LOADING, HANGS, FAILED = "loading", "hangs", "failed"
+MODEL_LOADS = "the model is loading"
 
 
 class FullError(Exception):
@@ -43,7 +45,7 @@ class Scheduler:
     def __init__(self, engine: dict[str, Any], room: int, stall_s: float) -> None:
         self.room, self.stall_s = room, stall_s
         self.context, self.samples, self.status = 0, False, 0
-        self._problem = "the model is loading"
+        self._problem = MODEL_LOADS
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._waiting: collections.deque[Job] = collections.deque()
@@ -95,6 +97,14 @@ class Scheduler:
         """Why no request can be answered now; empty where the engine is well."""
         with self._lock:
             return self._problem_now()
+
+    def state(self) -> str:
+        """In one word: ok, loading, hangs or failed."""
+        with self._lock:
+            problem = self._problem_now()
+            if problem and self._problem:
+                return LOADING if problem == MODEL_LOADS else FAILED
+            return HANGS if problem else "ok"
 
     def depth(self) -> int:
         """Requests that wait or run."""

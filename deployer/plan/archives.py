@@ -22,11 +22,16 @@ UNPACKED_FACTOR = 3
 
 @dataclass(frozen=True)
 class Places:
-    """Where each archive is on the host, or will be; `new` are those that are still to be unpacked."""
+    """Where each archive is on the host, or will be; `new` are those that are still to be unpacked.
+
+    `files` are what is in it of what was looked for, on the host or in the archive; None where nobody could look.
+    """
 
     home: str
     paths: dict[str, str] = field(default_factory=dict)
     new: frozenset[str] = frozenset()
+    files: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
     def path(self, name: str) -> str:
         """The directory of an archive."""
@@ -35,6 +40,14 @@ class Places:
     def is_new(self, name: str) -> bool:
         """Whether what is in it can be known only later."""
         return name in self.new
+
+    def listed(self, name: str) -> tuple[str, ...] | None:
+        """What is known to be in an archive."""
+        return self.files.get(name)
+
+    def called(self, name: str) -> str:
+        """An archive as people find it: its place on the host, or the file that is still to be unpacked."""
+        return self.names.get(name, self.path(name))
 
 
 def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
@@ -51,11 +64,14 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
     absent: list[str] = []
     words: list[str] = []
     new: set[str] = set()
+    files: dict[str, tuple[str, ...] | None] = {}
+    called: dict[str, str] = {}
     for name, archive in wanted.items():
         there = draft.observation.unpacked.get(names[name])
         package = _choose(draft, archive, names[name], there is not None)
         if package is not None and (there is None or there.fingerprint != package.fingerprint):
             new.add(name)
+            files[name], called[name] = package.files, package.name
             paths[name] = f"{home}/{package.top if archive.directory else names[name]}"
             unpack.append(_unpack(draft, archive, names[name], package, home))
             if there is None:
@@ -63,7 +79,7 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
             else:
                 words.append(f"{name} is of an earlier {there.archive}")
         elif there is not None:
-            paths[name] = there.path
+            paths[name], files[name] = there.path, there.files
         elif not archive.optional:
             new.add(name)
             absent.append(name)
@@ -71,12 +87,12 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
             paths[name] = f"{home}/{names[name]}"
     if unpack or draft.fetch:
         absents = [f"{', '.join(absent)} absent"] if absent else []
-        files = [*(each.package.name for each in unpack), *(each.name for each in draft.fetch)]
+        brought = [*(each.package.name for each in unpack), *(each.name for each in draft.fetch)]
         size = sum(each.package.size for each in unpack)
         draft.needs(home, sum(_room(each) for each in unpack))
         draft.step(
             "archives",
-            f"{', '.join([*absents, *words])} → unpack {', '.join(files)} in {home}",
+            f"{', '.join([*absents, *words])} → unpack {', '.join(brought)} in {home}",
             10 + size // COPY_BYTES_PER_S,
             size=size,
             # Also another deployment's server has its files there.
@@ -84,7 +100,7 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
         )
     else:
         draft.satisfied["archives"] = f"{', '.join(paths)} are unpacked in {home}"
-    return ArchivesSpec(home=home, unpack=tuple(unpack)), Places(home, paths, frozenset(new))
+    return ArchivesSpec(home=home, unpack=tuple(unpack)), Places(home, paths, frozenset(new), files, called)
 
 
 def _room(unpack: UnpackSpec) -> int:

@@ -6,15 +6,16 @@ Pure.
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import posixpath
 import re
 from dataclasses import dataclass
 
 from deployer.catalog.schema import Build
 from deployer.observe.builds import files_stamp
-from deployer.observe.observation import ModelFiles
+from deployer.observe.observation import ModelFile, ModelFiles
 from deployer.observe.unpacked import MODEL
-from deployer.plan import memory
+from deployer.plan import memory, sources
 from deployer.plan.archives import Places
 from deployer.plan.draft import Draft
 from deployer.plan.types import WeightsSpec
@@ -28,12 +29,16 @@ CHIPS_IN_NAME = re.compile(r"_(\d+)dev\b|_(\d+)dev_")
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """The file of the model and the directory of its tokenizer; before they are on the host, where they will be."""
+    """The file of the model and the directory of its tokenizer; before they are on the host, where they will be.
+
+    `from_source` says that the tokenizer is the one that the engine's source has.
+    """
 
     build: Build
     directory: str
     file: str
     tokenizer: str
+    from_source: bool = False
 
     @property
     def chips(self) -> int:
@@ -61,11 +66,16 @@ def plan(draft: Draft, places: Places) -> BuiltModel | None:
     directory = places.path(MODEL)
     if draft.settings.weights_dir:
         directory = state.path if state else draft.settings.weights_dir
-    if places.is_new(MODEL) or state is None:
+    listed = places.listed(MODEL)
+    if places.is_new(MODEL) and listed:
+        # Of a file that is still on the control node its name is known, and what is beside it.
+        state = ModelFiles(path=directory, exists=True, files={name: ModelFile(size=0) for name in listed})
+    elif places.is_new(MODEL) or state is None:
         # Unpacked in a moment. What its file is called is known then: names have a time in them (S0-X11, S0-X16).
         return BuiltModel(build, directory, f"{directory}/{build.model_file}", f"{directory}/tokenizer")
-    name = _the_one_file(draft, build, state)
-    return BuiltModel(build, directory, f"{directory}/{name}", _tokenizer(draft, build, state, places, name))
+    name = _the_one_file(draft, build, state, places)
+    tokenizer, from_source = _tokenizer(draft, build, state, places, name)
+    return BuiltModel(build, directory, f"{directory}/{name}", tokenizer, from_source)
 
 
 def _refuse_unknown(draft: Draft) -> None:
@@ -102,7 +112,7 @@ def _fits(draft: Draft, build: Build) -> None:
     draft.refuse("memory of a chip", f"{draft.model.name} as {build.name}: {problem}", "a build that fits", remedy)
 
 
-def _the_one_file(draft: Draft, build: Build, state: ModelFiles) -> str:
+def _the_one_file(draft: Draft, build: Build, state: ModelFiles, places: Places) -> str:
     """S0-X11: exactly one file of the model, found by its pattern; its name tells for how many chips it is (S4-R32)."""
     found = sorted(each for each in state.files if fnmatch.fnmatch(posixpath.basename(each), build.model_file))
     if state.too_many:
@@ -114,12 +124,14 @@ def _the_one_file(draft: Draft, build: Build, state: ModelFiles) -> str:
         )
         return found[0] if found else build.model_file
     if not state.exists or len(found) != 1:
-        what = f"{len(found)} of {build.model_file} in {state.path}" + (f" ({', '.join(found[:4])})" if found else "")
+        where = places.called(MODEL) if places.is_new(MODEL) else state.path
+        what = f"{len(found)} of {build.model_file} in {where}" + (f" ({', '.join(found[:4])})" if found else "")
         draft.refuse(
             "model",
             what if state.exists else f"no directory {state.path}",
             f"a directory with one {build.model_file} and its tokenizer",
             "correct deployer_weights_dir, or move the others away" if draft.settings.weights_dir
+            else f"make an archive with one alone, and remove {where}" if places.is_new(MODEL)
             else f"bring the archive again and remove {state.path}",
         )  # fmt: skip
         return build.model_file
@@ -135,8 +147,8 @@ def _the_one_file(draft: Draft, build: Build, state: ModelFiles) -> str:
     return found[0]
 
 
-def _tokenizer(draft: Draft, build: Build, state: ModelFiles, places: Places, name: str) -> str:
-    """The tokenizer that came with the file, else the one that the engine's source has for it.
+def _tokenizer(draft: Draft, build: Build, state: ModelFiles, places: Places, name: str) -> tuple[str, bool]:
+    """The tokenizer that came with the file, else the one that the engine's source has for it, and whether it is that.
 
     S0-R41: a model with another's tokenizer dies with `net name:embedding invalid`, or answers nonsense.
     """
@@ -151,22 +163,24 @@ def _tokenizer(draft: Draft, build: Build, state: ModelFiles, places: Places, na
     if chosen is None and len(directories) == 1:
         chosen = next(iter(directories))
     if chosen is not None:
-        return f"{state.path}/{chosen}".rstrip("/")
+        return f"{state.path}/{chosen}".rstrip("/"), False
     compile_ = draft.runtime.compile
-    found = f"no tokenizer in {state.path}"
+    found = f"no tokenizer in {places.called(MODEL) if places.is_new(MODEL) else state.path}"
+    copy = "copy the directory that belongs to it there (tokenizer/ or config/): model and tokenizer are a pair"
+    wanted = f"the tokenizer of {draft.model.name} in a directory beside {posixpath.basename(name)}"
     if build.config and compile_ and compile_.tokenizers:
-        there = draft.observation.unpacked.get(compile_.archive)
-        if there is None or places.is_new(compile_.archive) or build.config in there.files:
-            return f"{places.path(compile_.archive)}/{build.config}"
-        found += f", and no {build.config} in {there.path}"
-    if draft.runtime.wants_tokenizer:
-        draft.refuse(
-            "tokenizer",
-            found,
-            f"the tokenizer of {draft.model.name} in a directory beside {posixpath.basename(name)}",
-            "copy the directory that belongs to it there (tokenizer/ or config/): model and tokenizer are a pair",
-        )
-    return state.path
+        number = sources.choose(places, compile_.archive, [(each,) for each in build.config])
+        if number is not None:
+            return f"{places.path(compile_.archive)}/{build.config[number]}", True
+        if draft.runtime.wants_tokenizer:
+            both = list(itertools.product(build.demo, build.config))
+            lacks = f"{found}, and no {' and no '.join(build.config)}"
+            sources.refuse(
+                draft, places, compile_.archive, lacks, wanted, both, check="tokenizer", otherwise=f"; or {copy}"
+            )
+    elif draft.runtime.wants_tokenizer:
+        draft.refuse("tokenizer", found, wanted, copy)
+    return state.path, False
 
 
 def weights(draft: Draft, built: BuiltModel, places: Places) -> WeightsSpec:

@@ -191,6 +191,8 @@ def _why(draft: Draft, want: ServingSpec) -> str | None:
 def _why_restart(draft: Draft, have: DeploymentState, want: ServingSpec) -> str | None:
     if have.running_spec != want.spec:
         return "it runs with earlier settings → replace"
+    if have.hangs:
+        return f"it hangs ({have.health}) → make it again"
     if not have.ready and have.restarts >= RESTARTS:
         return f"Docker has restarted it {have.restarts} times → make it again and look at its log"
     return drift.of_running(draft, have, want)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import itertools
 import json
 import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from deployer.catalog.schema import Compile
 from deployer.observe.builds import PACKAGES, program_stamp, words
 from deployer.observe.unpacked import MODEL
-from deployer.plan import containers, render
+from deployer.plan import containers, distributions, render, sources
 from deployer.plan.archives import Places
 from deployer.plan.builds import BuiltModel
 from deployer.plan.containers import Own
@@ -18,16 +21,23 @@ from deployer.plan.draft import Draft
 from deployer.plan.types import ImageSpec, ProgramsSpec
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What of a source is taken: the directory of the model's program, and words of the way to compile it."""
+
+    demo: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
 def plan(draft: Draft, image: ImageSpec, places: Places, built: BuiltModel | None) -> ProgramsSpec | None:
     """The programs and packages, and the step that makes them, once for each source, image and way to make them."""
     compile_ = draft.runtime.compile
     if compile_ is None:
         return None
-    if built and "{demo}" in compile_.directory:
-        _require(draft, compile_.archive, built.build.demo, places)
+    choice = _choose(draft, compile_, places, built)
     used = image.id or image.reference
-    identity = _identity(draft, compile_, places, built, used)
-    values = _values(compile_, places, built, identity)
+    identity = _identity(draft, compile_, places, built, choice, used)
+    values = _values(compile_, places, built, choice, identity)
     stamp = program_stamp(places.home, identity)
     wheels = bool(compile_.wheels) and compile_.wheels in places.paths
     product = render.fill(compile_.product, values).rpartition("/")[2] or "the Python packages"
@@ -35,11 +45,13 @@ def plan(draft: Draft, image: ImageSpec, places: Places, built: BuiltModel | Non
     if _is_made(draft, compile_, values, stamp) and not places.is_new(compile_.archive):
         draft.satisfied["programs"] = f"{title}: made"
     else:
+        if wheels:
+            distributions.require(draft, compile_, _packages(draft, compile_), image)
         # Beside those of another source or image, which may serve.
         draft.step("programs", f"{title}: not made → make in a container of the image", compile_.install_s)
     return ProgramsSpec(
         image=used,
-        script=_script(compile_, values, places),
+        script=_script(draft, compile_, values, places),
         environment={name: render.fill(value, values) for name, value in compile_.environment.items()},
         volumes=(*containers.driver_volumes(draft, None), f"{places.home}:{places.home}:rw"),
         # Without wheels the packages come from an index; commands that compile need nothing of the network.
@@ -47,10 +59,14 @@ def plan(draft: Draft, image: ImageSpec, places: Places, built: BuiltModel | Non
         unfinished=(values["packages"], f"{values['directory']}/{values['build']}"),
         stamp=stamp,
         identity=identity,
+        demo=choice.demo,
+        words=dict(choice.values),
     )
 
 
-def _identity(draft: Draft, compile_: Compile, places: Places, built: BuiltModel | None, image: str) -> str:
+def _identity(
+    draft: Draft, compile_: Compile, places: Places, built: BuiltModel | None, choice: Choice, image: str
+) -> str:
     """All that programs and packages are made of: source, wheels, image and commands. Others are made beside them.
 
     But for libsophon, which is known only after the driver's step; its interface is kept from version to version.
@@ -60,7 +76,7 @@ def _identity(draft: Draft, compile_: Compile, places: Places, built: BuiltModel
         for name, each in draft.observation.unpacked.items()
         if name in (compile_.archive, compile_.wheels) and not places.is_new(name)
     }
-    commands = _script(compile_, _values(compile_, places, built, ""), places)
+    commands = _script(draft, compile_, _values(compile_, places, built, choice, ""), places)
     made_of = [known, image, commands, compile_.environment]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -72,17 +88,33 @@ def _is_made(draft: Draft, compile_: Compile, values: dict[str, str], stamp: str
     return stamp in made and there
 
 
-def _require(draft: Draft, archive: str, directory: str, places: Places) -> None:
-    """The model's program has to be in the source: they come and go there."""
-    there = draft.observation.unpacked.get(archive)
-    if there is None or places.is_new(archive) or directory in there.files:
-        return
-    draft.refuse(
-        "source",
-        f"no {directory} in {there.path}",
-        f"a source of {draft.runtime.title} that has it, for {draft.model.name}",
-        f"bring an older or newer one than {there.archive}, or choose another build or deployer_runtime",
-    )
+def _choose(draft: Draft, compile_: Compile, places: Places, built: BuiltModel | None) -> Choice:
+    """The program that the source has for the model, and how it is compiled: programs come and go there."""
+    demo = _demo(draft, compile_, places, built) if built and "{demo}" in compile_.directory else ""
+    if not compile_.ways:
+        return Choice(demo)
+    alternatives = [each.has for each in compile_.ways]
+    number = sources.choose(places, compile_.archive, alternatives)
+    if number is None:
+        lacks = f"no {' and no '.join(sources.nearest(places, compile_.archive, alternatives))}"
+        wanted = f"a source that has all of {draft.runtime.title}"
+        sources.refuse(draft, places, compile_.archive, lacks, wanted, alternatives)
+    return Choice(demo, compile_.ways[number or 0].values)
+
+
+def _demo(draft: Draft, compile_: Compile, places: Places, built: BuiltModel) -> str:
+    build = built.build
+    number = sources.choose(places, compile_.archive, [(each,) for each in build.demo])
+    if number is None:
+        # What a revision has of the tokenizer counts too, where that is the source's.
+        needs = itertools.product(build.demo, build.config) if built.from_source else [(each,) for each in build.demo]
+        wanted = f"a source of {draft.runtime.title} that has it, for {draft.model.name}"
+        lacks = f"no {' and no '.join(build.demo)}"
+        sources.refuse(
+            draft, places, compile_.archive, lacks, wanted, list(needs),
+            otherwise=", or choose another build or deployer_runtime",
+        )  # fmt: skip
+    return build.demo[number or 0] if build.demo else ""
 
 
 def container(
@@ -91,7 +123,9 @@ def container(
     """What a server's container sees of all that, read-only, and the words of its command."""
     compile_ = draft.runtime.compile
     assert compile_ is not None
-    values = _values(compile_, places, built, made.identity) | {"chips": ",".join(map(str, chips))}
+    # What it was made of was chosen with the programs; what is refused was said then.
+    choice = Choice(made.demo, made.words)
+    values = _values(compile_, places, built, choice, made.identity) | {"chips": ",".join(map(str, chips))}
     paths = [values["source"], *([values["packages"]] if compile_.packages else [])]
     if built:
         paths += [built.directory, built.tokenizer]
@@ -111,14 +145,17 @@ def _origin(draft: Draft, places: Places, built: BuiltModel | None) -> str:
     return f"-{state.origin}" if built and state and state.origin else ""
 
 
-def _values(compile_: Compile, places: Places, built: BuiltModel | None, identity: str) -> dict[str, str]:
+def _values(
+    compile_: Compile, places: Places, built: BuiltModel | None, choice: Choice, identity: str
+) -> dict[str, str]:
     values = {
         "home": places.home,
         "source": places.path(compile_.archive),
         "packages": f"{places.home}/.deployer/{PACKAGES}/{identity}",
         "build": f"build-{identity}",
-        **words(built.build if built else None),
+        **words(built.build if built else None, choice.demo),
     }
+    values |= {name: render.fill(value, values) for name, value in choice.values.items()}
     values["directory"] = f"{values['source']}/{render.fill(compile_.directory, values)}"
     if built:
         values |= {
@@ -132,7 +169,14 @@ def _values(compile_: Compile, places: Places, built: BuiltModel | None, identit
     return values
 
 
-def _script(compile_: Compile, values: dict[str, str], places: Places) -> str:
+def _packages(draft: Draft, compile_: Compile) -> list[str]:
+    """The engine's requirements, with those that the model has of its own in the place of those of one name."""
+    own = {distributions.name_of(each): each for each in draft.placement.packages}
+    kept = [own.pop(distributions.name_of(each), each) for each in compile_.packages]
+    return [*kept, *own.values()] if compile_.packages else []
+
+
+def _script(draft: Draft, compile_: Compile, values: dict[str, str], places: Places) -> str:
     """Run by sh in the container; it ends at the first command that fails."""
     lines = ["set -e"]
     if compile_.packages:
@@ -140,7 +184,7 @@ def _script(compile_: Compile, values: dict[str, str], places: Places) -> str:
         if compile_.wheels and compile_.wheels in places.paths:
             path = places.path(compile_.wheels)
             pip += ["--no-index", "--find-links", path, "--find-links", f"{path}/wheels"]
-        pip += ["--target", values["packages"], *(render.fill(each, values) for each in compile_.packages)]
+        pip += ["--target", values["packages"], *(render.fill(each, values) for each in _packages(draft, compile_))]
         lines.append(shlex.join(pip))
     if compile_.commands:
         lines.append(f"cd {shlex.quote(values['directory'])}")

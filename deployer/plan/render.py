@@ -285,6 +285,7 @@ def _command(draft: Draft, replica: Replica) -> _Command:
         "port": str(replica.port),
         "dtype": placement.dtype,
         "chat_template": placement.chat_template,
+        "stop_tokens": ",".join(map(str, placement.stop_tokens)),
         "max_model_len": str(placement.max_model_len),
         "memory_utilization": "" if placement.memory_utilization is None else str(placement.memory_utilization),
         "kv_cache_gib": "" if placement.kv_cache_gib is None else str(placement.kv_cache_gib),

@@ -123,7 +123,7 @@ class CondaSpec(Planned):
 class ProgramsSpec(Planned):
     """What an engine has beside its image: made by a script in a container of it, once for each `identity`.
 
-    `unfinished` is what an interrupted run may have left of it.
+    `unfinished` is what an interrupted run may have left of it. `demo` and `words` say what of the source was taken.
     """
 
     image: str
@@ -134,6 +134,8 @@ class ProgramsSpec(Planned):
     unfinished: tuple[str, ...]
     stamp: str
     identity: str
+    demo: str = ""
+    words: dict[str, str] = {}
 
 
 class DriverSpec(Planned):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import stat
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +210,66 @@ def test_damaged_stamp_is_none(text: str, tmp_path: Path) -> None:
     )
     seen = observe.parse("h", host.probe(observe.build(CATALOG, wanted)), CATALOG, wanted)
     assert seen.unpacked == {}
+
+
+LINK, PLAIN, PROGRAM = stat.S_IFLNK | 0o777, stat.S_IFREG | 0o644, stat.S_IFREG | 0o4777
+
+
+def zipped(path: Path, entries: dict[str, tuple[int, str]]) -> Path:
+    """As GitHub hands a source out: modes and links stand in each entry's attributes."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, (mode, content) in entries.items():
+            entry = zipfile.ZipInfo(name)
+            entry.create_system, entry.external_attr = 3, mode << 16
+            archive.writestr(entry, content)
+    return path
+
+
+def unzip(entries: dict[str, tuple[int, str]], place: Path) -> dict[str, Any]:
+    archive = zipped(place / "LLM-TPU-main.zip", entries)
+    home = place / "home"
+    arguments = {"archive": str(archive), "home": str(home), "name": "source", "directory": "^LLM-TPU"}
+    return module("deployer_unpack", arguments | {"fingerprint": "f", "stamp": unpacked.stamp(str(home), "source")})
+
+
+def test_links_and_modes_of_a_zip_are_what_they_were(tmp_path: Path) -> None:
+    top = "LLM-TPU-main/support/lib_pcie"
+    result = unzip(
+        {
+            # Before what it leads to, and one that leads over another.
+            f"{top}/libbmrt.so": (LINK, "libbmrt.so.1"),
+            f"{top}/libbmrt.so.1": (LINK, "libbmrt.so.1.0"),
+            f"{top}/libbmrt.so.1.0": (PLAIN, "library"),
+            "LLM-TPU-main/lib": (LINK, "support/lib_pcie/"),
+            "LLM-TPU-main/run.sh": (PROGRAM, "#!/bin/sh"),
+            "LLM-TPU-main/dos.txt": (0, "no mode"),
+        },
+        tmp_path,
+    )
+    assert result.get("changed") is True, result
+    home = tmp_path / "home" / "LLM-TPU-main"
+    assert (home / "support/lib_pcie/libbmrt.so").is_symlink()
+    assert (home / "support/lib_pcie/libbmrt.so").read_text() == "library"
+    assert (home / "lib" / "libbmrt.so.1").read_text() == "library"
+    assert stat.S_IMODE((home / "run.sh").stat().st_mode) == 0o755
+    assert stat.S_IMODE((home / "support/lib_pcie/libbmrt.so.1.0").stat().st_mode) == 0o644
+    assert (home / "dos.txt").read_text() == "no mode"
+
+
+OUTSIDE: dict[str, dict[str, tuple[int, str]]] = {
+    "an absolute path": {"LLM-TPU-main/x": (LINK, "/etc/passwd")},
+    "up and out": {"LLM-TPU-main/x": (LINK, "../../../../etc/passwd")},
+    "over another link": {"LLM-TPU-main/a": (LINK, ".."), "LLM-TPU-main/b": (LINK, "a/../../x")},
+    "a file through a link": {"LLM-TPU-main/a": (LINK, "../.."), "LLM-TPU-main/a/outside": (PLAIN, "x")},
+    "a link through a link": {"LLM-TPU-main/a": (LINK, "../.."), "LLM-TPU-main/a/outside": (LINK, "x")},
+    "nothing": {"LLM-TPU-main/x": (LINK, "")},
+    "very long": {"LLM-TPU-main/x": (LINK, "a" * 5000)},
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_link_of_a_zip_that_leaves_it_is_refused_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    result = unzip({"LLM-TPU-main/first": (PLAIN, "x"), **OUTSIDE[name]}, tmp_path)
+    assert result.get("failed") is True
+    assert not (tmp_path / "home" / "LLM-TPU-main").exists()
+    assert [path for path in tmp_path.rglob("outside") if "unpacking" not in str(path)] == []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import itertools
 import re
+import shlex
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +21,7 @@ from deployer.cli.main import VERBS, cli
 from deployer.errors import CatalogError, ExitStatus
 from deployer.lab import site
 from deployer.observe import Settings
+from deployer.plan import sources
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
@@ -182,6 +185,47 @@ def test_builds_of_bm1684x_are_those_of_the_catalog() -> None:
     }
     rows = re.findall(r"^\| `([\w.-]+)` \| ((?:`\d+dev-[\w-]+`†? ?)+)\|$", read("docs/sophon.md"), re.MULTILINE)
     assert {name: re.findall(r"`([\w-]+)`(†?)", builds) for name, builds in rows} == wanted
+
+
+def test_revisions_of_sources_are_those_of_the_catalog() -> None:
+    """Each build and each engine is in one row, whose days are what a refusal says."""
+    known = catalog.load()
+    rows = re.findall(r"^\| (?:[\w-]+) \| (`.*) \| (of \d.*) \|$", read("docs/sophon.md"), re.MULTILINE)
+    said: dict[tuple[str, str], str] = {}
+    for names, days in rows:
+        for part in names.split(";"):
+            which = "one" if "on one chip" in part else "several" if "on several chips" in part else "all"
+            said |= {(name, which): days for name in re.findall(r"`([\w.-]+)`", part) if name[0] != "."}
+    (source,) = (each for each in known.runtimes["llm-tpu"].archives if each.name == "source")
+    for model in known.models.values():
+        for build in model.accelerators["bm1684x"].builds if "bm1684x" in model.accelerators else ():
+            needs = itertools.product(build.demo, build.config) if build.config else [(each,) for each in build.demo]
+            which = "one" if build.chips == 1 else "several"
+            found = said.get((model.name, which)) or said.get((model.name, "all"))
+            assert found == sources.revisions(source, list(needs)), (model.name, build.name)
+    for name, runtime in known.runtimes.items():
+        if runtime.compile and runtime.compile.ways:
+            (archive,) = (each for each in runtime.archives if each.name == runtime.compile.archive)
+            assert said[name, "all"] == sources.revisions(archive, [way.has for way in runtime.compile.ways])
+
+
+def test_wheels_of_each_engine_are_those_of_the_catalog() -> None:
+    page, known = read("docs/sophon.md"), catalog.load()
+    section = page[page.index("## The wheels") : page.index("## Engines")]
+    rows = dict(re.findall(r"^\| (`[\w-]+`(?: with `[\w.-]+`)?) \| (.*) \|$", section, re.MULTILINE))
+    for name, runtime in known.runtimes.items():
+        if runtime.compile and runtime.compile.wheels:
+            wanted = [each for each in runtime.compile.packages if each != "-r" and "{" not in each]
+            assert re.findall(r"`([^`]+)`", rows[f"`{name}`"])[: len(wanted)] == wanted
+    for model in known.models.values():
+        for placement in model.accelerators.values():
+            for each in placement.packages:
+                assert f"`{each}`" in rows[f"`{placement.runtime}` with `{model.name}`"]
+    (line,) = (line for line in section.splitlines() if line.startswith("$ pip download"))
+    compile_ = known.runtimes["llm-tpu"].compile
+    assert compile_ is not None
+    assert shlex.split(line)[-len(compile_.packages) :] == list(compile_.packages)
+    assert f"--python-version {compile_.python} " in line
 
 
 def test_example_inventories_are_those_of_the_lab_too() -> None:

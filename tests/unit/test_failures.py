@@ -40,6 +40,10 @@ SAID = {
     "conda-environment": "EnvironmentNameNotFound: Could not find conda environment: tx8_txnn",
     "config-json-official": "  File \"config.py\", line 3\nKeyError: 'param_dir'",
     # As real machines printed them.
+    "sophon-history": (
+        "openai_server.engine.HistoryError: this bmodel keeps a conversation's state (block_kv_ networks), and this "
+        "source's binding cannot clear it"
+    ),
     "sophon-open-files": "[bmlib_memory][error] bm_alloc_gmem failed, dev_id = 1, size = 0x180",
     "sophon-one-piece": "[bmlib_memory][error] bm_alloc_gmem failed, dev_id = 0, size = 0xc0fb4000",
     "sophon-memory": "[bmlib_memory][error] bm_alloc_gmem failed, dev_id = 0, size = 0xfed7000",

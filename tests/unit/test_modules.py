@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -87,6 +88,34 @@ class Engine:
             except OSError:
                 continue
         return found
+
+
+ENDINGS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "aborted, and runs again": ({"Status": "running", "ExitCode": 0}, 1, "ended, and Docker has started it again"),
+    "again and again": (
+        {"Status": "running", "ExitCode": 0}, 3, "ended, and Docker has started it again, 3 times so far",
+    ),
+    "between two starts": (
+        {"Status": "restarting", "ExitCode": 134}, 2,
+        "ended with status 134, and Docker starts it again, 2 times so far",
+    ),
+    "stopped": ({"Status": "exited", "ExitCode": 1}, 0, "ended with status 1"),
+    "no memory": ({"Status": "exited", "ExitCode": 137, "OOMKilled": True}, 0, "was killed: no memory was left for it"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_what_is_said_of_a_container_that_died(name: str) -> None:
+    state, restarts, said = ENDINGS[name]
+    spec = importlib.util.spec_from_file_location("wait_ready", MODULES / "deployer_wait_ready.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    container = loaded.Container("deployer-q")
+    answer = {"State": {"Pid": 7, **state}, "RestartCount": restarts}
+    container.get = lambda _: json.dumps(answer).encode()
+    assert container.state() == (False, f"container deployer-q {said}")
 
 
 @pytest.fixture

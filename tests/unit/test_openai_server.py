@@ -22,8 +22,9 @@ import openai
 import pytest
 
 from deployer import verify
-from deployer.openai_server.engine import conversation
+from deployer.openai_server.engine import Engine, conversation
 from tests.box import free_port
+from tests.unit.test_bmodel import made
 
 ROOT = Path(__file__).resolve().parents[2]
 BINDING = Path(__file__).parent / "binding"
@@ -164,6 +165,71 @@ def test_blocks_that_nobody_knows_are_said(start: Start) -> None:
     server = start({}, "--module", "chat_model", ready=False)
     assert server.process.wait(WAIT_S) == 1
     assert "no config.json with num_hidden_layers" in server.log.read_text()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_one_user_s_words_never_reach_the_next(stream: bool, start: Start) -> None:
+    server = start({}, "--module", "chat_history")
+    assert server.ask(prompt="my secret")[1]["choices"][0]["text"] == "my secret"
+    if stream:
+        pieces = client(server).completions.create(model="m", prompt="x", stream=True)
+        assert "".join(each.choices[0].text for each in pieces) == "x"
+    else:
+        assert server.ask(prompt="x")[1]["choices"][0]["text"] == "x"
+
+
+def test_what_was_said_is_forgotten_also_after_a_client_that_left(start: Start) -> None:
+    server = start({"delay": 0.05}, "--module", "chat_history")
+    body = json.dumps({"model": "m", "prompt": "my secret words", "stream": True}).encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as raw:
+        raw.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert b"200" in raw.recv(100)
+    assert server.ask(prompt="x")[1]["choices"][0]["text"] == "x"
+
+
+def test_conversation_that_cannot_be_forgotten_is_never_served(start: Start) -> None:
+    server = start({}, "--module", "chat_stuck", ready=False)
+    assert server.process.wait(WAIT_S) == 1
+    assert "user's words would reach the next" in server.log.read_text()
+
+
+def test_bmodel_with_history_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    server = Server(tmp_path, {}, "--model", str(made(tmp_path / "h.bmodel", {"block_kv_0": [1, 512]})))
+    assert server.process.wait(WAIT_S) == 1
+    assert "user's words would reach the next" in server.log.read_text()
+    assert "loading" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("longest", [200, 50])
+def test_prompt_beyond_what_the_binding_takes_never_reaches_it(longest: int, start: Start) -> None:
+    server = start({"longest": longest}, "--module", "chat_history")
+    assert server.ask(prompt="y" * min(longest, 100))[0] == 200
+    status, document = server.ask(prompt="y" * (longest + 1))
+    assert (status, document["error"]["code"]) == (400, "context_length_exceeded")
+    assert str(longest) in document["error"]["message"]
+    assert server.ask(prompt="y")[0] == 200
+
+
+def test_tokens_of_the_catalog_end_an_answer_too(start: Start) -> None:
+    server = start({"answer": "one|two#three"}, "--stop-tokens", f"{ord('#')},{ord('|')}")
+    status, document = server.ask()
+    assert (status, document["choices"][0]["text"], document["choices"][0]["finish_reason"]) == (200, "one", "stop")
+
+
+class Beginning:
+    """A tokenizer that puts two tokens before every text, where a template may have written them already."""
+
+    def __call__(self, text: str) -> Any:
+        said = text.startswith("[g]")
+        self.input_ids = [1, 2, *([1, 2] if said else []), *text[3 if said else 0 :].encode()]
+        return self
+
+
+@pytest.mark.parametrize("text", ["[g]hello", "hello", "[g]", ""])
+def test_what_stands_before_every_text_stands_there_once(text: str) -> None:
+    engine = Engine.__new__(Engine)
+    engine.tokenizer = Beginning()
+    assert engine.encode({"prompt": text}) == [1, 2, *text.removeprefix("[g]").encode()]
 
 
 def client(server: Server) -> openai.OpenAI:
@@ -391,7 +457,7 @@ def test_engine_that_hangs_is_unhealthy_and_takes_nothing_more(start: Start) -> 
     server = start({"hang_after": 3}, "--stall-s", "1")
     threading.Thread(target=lambda: server.ask(), daemon=True).start()
     document = server.wait(503)
-    assert "it hangs" in document["status"]
+    assert ("it hangs" in document["status"], document["state"]) == (True, "hangs")
     status, refused = server.ask()
     assert (status, "it hangs" in refused["error"]["message"]) == (503, True)
     assert server.get("/v1/models")[0] == 503
@@ -415,7 +481,7 @@ def test_stream_that_breaks_says_so_and_is_not_done(start: Start) -> None:
 
 def test_while_it_loads_it_is_not_healthy(start: Start) -> None:
     server = start({"load": 3}, ready=False)
-    assert "loading" in server.wait(503)["status"]
+    assert server.wait(503)["state"] == "loading"
     assert server.ask()[0] == 503
     server.wait(200)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import http.server
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -171,6 +173,39 @@ def test_deployment_has_its_process_until_the_pid_is_another_s(
     assert [each.pid for each in state.strays] == [process.pid]
     (place / "pid").write_text(json.dumps(facts | {"boot_id": "of another boot"}))
     assert look(place).deployments["one"].process is None
+
+
+HEALTH: dict[str, tuple[bytes, str, bool]] = {
+    "hangs": (b'{"status": "no token for 900 s: it hangs", "state": "hangs"}', ": no token for 900 s: it hangs", True),
+    "loads": (b'{"status": "the model is loading", "state": "loading"}', ": the model is loading", False),
+    "another server": (b"", "", False),
+    "no JSON": (b"<html>", "", False),
+    "a list": (b"[1]", "", False),
+    "much": (b'{"status": "' + b"x" * 5000, "", False),
+    "no text": (b"\xff\xfe", "", False),
+}
+
+
+@pytest.mark.parametrize("name", HEALTH)
+def test_what_an_engine_says_of_itself(name: str, deployment: tuple[Path, subprocess.Popen[bytes]]) -> None:
+    body, said, hangs = HEALTH[name]
+    place, _ = deployment
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(503)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    own = {"do_GET": answer, "log_message": lambda *_: None}
+    handler = type("Handler", (http.server.BaseHTTPRequestHandler,), own)
+    path = place / "config/one/deployment.json"
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/health"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"health_url": url}))
+        state = look(place).deployments["one"]
+        server.shutdown()
+    assert (state.health, state.hangs, state.ready) == (f"HTTP 503{said}", hangs, False)
 
 
 @pytest.mark.parametrize("record", ["", "{", "[]", '{"files": 3}', '{"model": 7}'])

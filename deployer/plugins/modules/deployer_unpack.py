@@ -9,6 +9,7 @@ short_description: Unpack a vendor's archive beside others, whole or not at all
 description:
   - The archive is unpacked aside, tar with C(tar), zip with Python, looked at, and only then moved to its place.
     A stamp says where that is.
+  - Links and modes of a zip file are kept as tar keeps them; a link that leaves the archive is refused.
   - A file that is no archive by its name is put into a directory of its own.
   - A directory of that name which no stamp knows is somebody else's, and is never replaced.
 options:
@@ -54,6 +55,7 @@ import os
 import pwd
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
@@ -63,6 +65,8 @@ import zlib
 from ansible.module_utils.basic import AnsibleModule
 
 CHUNK = 1024 * 1024
+# The system that has written a zip entry, in whose words its mode is; and the longest target that a link may have.
+UNIX, LONGEST_LINK = 3, 4096
 
 
 class UnpackError(Exception):
@@ -84,7 +88,7 @@ def extract(archive, place):
     if name.endswith(".zip"):
         try:
             with zipfile.ZipFile(archive) as zipped:
-                zipped.extractall(place)
+                unzip(zipped, place)
         except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
             raise UnpackError("%s: zip: %s" % (os.path.basename(archive), error)) from error
         return
@@ -100,6 +104,39 @@ def extract(archive, place):
     if done.returncode != 0:
         lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
         raise UnpackError("%s: tar: %s" % (os.path.basename(archive), "; ".join(lines[-3:]) or "no output"))
+
+
+def unzip(zipped, place):
+    """Unpack a zip file with the modes and the links that stand in it: Python's own makes a text file of each link."""
+    links = []
+    for entry in zipped.infolist():
+        mode = entry.external_attr >> 16 if entry.create_system == UNIX else 0
+        if stat.S_ISLNK(mode):
+            links.append(entry)
+            continue
+        path = zipped.extract(entry, place)
+        if mode & 0o777 and not entry.is_dir():
+            # Never more than this account would give: no set-user-id, and the account itself can read and write.
+            os.chmod(path, mode & 0o755 | stat.S_IRUSR | stat.S_IWUSR)
+    # After all files: nothing is written through a link. Looked at together: one may lead over another.
+    targets = [read_link(zipped, entry, place) for entry in links]
+    for path, target in targets:
+        os.unlink(path)
+        os.symlink(target, path)
+    root = os.path.realpath(place) + os.sep
+    for path, target in targets:
+        if not (os.path.realpath(path) + os.sep).startswith(root):
+            raise UnpackError("%s: a link to %s, which is outside" % (os.path.relpath(path, place), target))
+
+
+def read_link(zipped, entry, place):
+    """Where a zip file's link is, as a file so far, and where it leads to."""
+    if entry.file_size > LONGEST_LINK:
+        raise UnpackError("%s: a link of %d bytes" % (entry.filename, entry.file_size))
+    target = os.fsdecode(zipped.read(entry))
+    if not target or "\0" in target or os.path.isabs(target):
+        raise UnpackError("%s: a link to %s, which is outside" % (entry.filename, target or "nothing"))
+    return zipped.extract(entry, place), target
 
 
 def top(place, pattern, archive):

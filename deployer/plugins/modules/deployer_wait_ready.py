@@ -131,7 +131,7 @@ class Container:
         self.restarts = restarts if first else self.restarts
         if state["Status"] == "running" and restarts == self.restarts and not (first and restarts > 0):
             return True, "container %s" % self.name
-        return False, "container %s ended with status %s" % (self.name, state.get("ExitCode"))
+        return False, "container %s %s" % (self.name, ending(state, restarts))
 
     def tail(self):
         """The last lines of its log; Docker puts a header of eight bytes before each piece."""
@@ -141,6 +141,20 @@ class Container:
             pieces.append(body[place + 8 : place + 8 + length])
             place += 8 + length
         return b"".join(pieces).decode("utf-8", "replace")[-TAIL_BYTES:]
+
+
+def ending(state, restarts):
+    """How it ended, as far as Docker knows: of one that runs again it has forgotten the status."""
+    if state.get("OOMKilled"):
+        how = "was killed: no memory was left for it"
+    elif state["Status"] in ("running", "created"):
+        how = "ended"
+    else:
+        how = "ended with status %s" % state.get("ExitCode")
+    if state["Status"] in ("running", "restarting"):
+        how += ", and Docker %s it again" % ("starts" if state["Status"] == "restarting" else "has started")
+        how += ", %d times so far" % restarts if restarts > 1 else ""
+    return how
 
 
 class UnixConnection(http.client.HTTPConnection):
