@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import re
@@ -151,8 +152,8 @@ class Lab:
         elif fault.place == "packages":
             kind = container.labels[f"{docker_engine.LABEL}.accelerator"]
             packages.lend(self._packages(kind), self.directory / "packages" / host)
-            if on:
-                packages.truncate(self.directory / "packages" / host)
+            wrong = self._faults(host) - {name} | ({name} if on else set())
+            packages.spoil(self.directory / "packages" / host, wrong)
         else:
             self._run(container, ["/usr/local/lib/lab/fault", "on" if on else "off", name, argument])
         switched = self._faults(host)
@@ -197,7 +198,8 @@ class Lab:
             images.write_file(container, "/etc/lab/ascend.json", json.dumps({"cards": _ascend_cards(wanted)}).encode())
             self._copy_weights(container, wanted)
         if wanted.accelerator == "tx8":
-            images.write_file(container, "/etc/lab/tx8.json", json.dumps({"cards": wanted.cards}).encode())
+            document = {"cards": wanted.cards, "smi": wanted.smi}
+            images.write_file(container, "/etc/lab/tx8.json", json.dumps(document).encode())
         if wanted.accelerator == "bm1684x":
             images.write_file(container, "/etc/lab/sophon.json", json.dumps({"cards": _sophon_cards(wanted)}).encode())
         # Never on a command line, where whoever looks at this machine's processes would see it.
@@ -218,13 +220,18 @@ class Lab:
     def _copy_weights(self, container: Any, wanted: site.Wanted) -> None:
         """Tiny weights of every model, where the inventory says that weights are."""
         place = str(wanted.variables.get("deployer_weights_dir", WEIGHTS_DIR))
-        for model, billions in weights.MODELS.items():
-            store = _weights(model, billions)
-            target = re.sub(r"\{\{.*?\}\}", model, place)
-            if target == place and not place.rstrip("/").lower().endswith(model):
+        for model in weights.MODELS:
+            store = _weights(model)
+            target = re.sub(r"\{\{.*?\}\}", model, place).rstrip("/")
+            parent, _, last = target.rpartition("/")
+            if target == place.rstrip("/") and last.lower() not in weights.names(model):
                 continue
-            for path in store.iterdir():
-                images.write_file(container, f"{target}/{path.name}", path.read_bytes())
+            if last != model:
+                images.write_tree(container, target, store)
+                continue
+            # The hub's download has the hub's name; the operator's link has the one that the inventory names.
+            images.write_tree(container, f"{parent}/{weights.published(model)}", store)
+            images.write_link(container, target, weights.published(model))
 
     def _variables(self, wanted: site.Wanted, addresses: dict[str, str]) -> dict[str, Any]:
         known = self.directory / "known_hosts"
@@ -245,7 +252,7 @@ class Lab:
         architecture = platform.machine()
         host = images.tools_image(self.client, self.say)
         if kind == "tx8":
-            model = _weights(TX8_WEIGHTS, weights.MODELS[TX8_WEIGHTS])
+            model = _weights(TX8_WEIGHTS)
             place = state_dir() / "lab" / "packages" / "tx8-4.3.7.p3"
             return packages.make_tx8(self.client, host, images.tx8_image(self.client, self.say), model, place, self.say)
         if kind == "bm1684x":
@@ -338,11 +345,12 @@ class Lab:
         (self.directory / "faults.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
 
 
-def _weights(model: str, billions: float) -> Path:
-    """Tiny weights that stand for a model, made once."""
-    place = state_dir() / "lab" / "weights" / model
-    if not (place / "SHA256SUMS").is_file():
-        weights.make(place, billions)
+def _weights(model: str) -> Path:
+    """Tiny weights that stand for a model, made once, and again when how they are made has changed."""
+    made_by = hashlib.sha256(Path(weights.__file__).read_bytes()).hexdigest()[:12]
+    place = state_dir() / "lab" / "weights" / made_by / model
+    if not (place / weights.SUMS).is_file():
+        weights.make(place, model)
     return place
 
 

@@ -264,3 +264,27 @@ def write_file(container: Any, path: str, content: bytes, mode: int = 0o644) -> 
         entry.size, entry.mode = len(content), mode
         archive.addfile(entry, io.BytesIO(content))
     container.put_archive("/", stream.getvalue())
+
+
+def write_tree(container: Any, path: str, source: Path) -> None:
+    """Put a directory's files into a container, running or not."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.add(source, arcname=path.lstrip("/"), filter=_of_root)
+    container.put_archive("/", stream.getvalue())
+
+
+def write_link(container: Any, path: str, target: str) -> None:
+    """Put a symbolic link into a container, running or not."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        entry = tarfile.TarInfo(path.lstrip("/"))
+        entry.type, entry.linkname = tarfile.SYMTYPE, target
+        archive.addfile(entry)
+    container.put_archive("/", stream.getvalue())
+
+
+def _of_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = "root"
+    return entry

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
+import tarfile
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from deployer.lab.images import FILES, Say, digest
 
@@ -15,6 +18,8 @@ CHIP, PCI_DEVICE = "310p", "d500"
 PAIRS = (("24.1.rc3", "7.5.0.1.129"), ("25.2.0", "7.7.0.6.236"))
 IMAGE_ARCHIVE = "intelligence_boom-0.1.0-{architecture}-300I-Duo.tar"
 SUMS = "SHA256SUMS"
+TX8_RELEASE = "TX8100_REX1032_Release_*.tar.gz"
+TX8_VERSION, TX8_OTHER_VERSION = "v4.3.7.p3", "v4.3.6.p2"
 SOPHON_IMAGE_ARCHIVE = "tpuc_dev_latest.tar"
 SOPHON_SOURCES = "sophon-sources"
 # Version, release date, and what bm-smi prints after the version. The first cannot run a model on several chips.
@@ -53,7 +58,7 @@ def make_tx8(client: Any, host_image: str, serving_image: str, weights: Path, di
     """The archives of one TX8 release: image and driver installer, environments, engine, kcore, weights."""
     directory.mkdir(parents=True, exist_ok=True)
     stamp = directory.parent / f"{directory.name}.made-of"
-    made_of = f"{host_image} {client.images.get(serving_image).id}\n"
+    made_of = f"{host_image} {client.images.get(serving_image).id} {weights}\n"
     if stamp.is_file() and stamp.read_text() == made_of:
         return directory
     say("making the TX8's archives")
@@ -132,8 +137,55 @@ def lend(source: Path, target: Path) -> None:
         os.link(path, place)
 
 
+def spoil(directory: Path, names: set[str]) -> None:
+    """What the faults of that name do to one host's directory; the others' stay as they are."""
+    for name, change in SPOILT.items():
+        if name in names:
+            change(directory)
+
+
+def empty(directory: Path) -> None:
+    """Nothing is in the directory any more."""
+    for path in directory.iterdir():
+        path.unlink()
+
+
+def tag_otherwise(directory: Path) -> None:
+    """The image in the TX8's release says that it is of another version than the release."""
+    for path in directory.glob(TX8_RELEASE):
+        changed = path.with_suffix(".other")
+        with tarfile.open(path) as release, tarfile.open(changed, "w:gz", compresslevel=1) as result:
+            for entry in release:
+                data = release.extractfile(entry)
+                if data is None or not entry.name.endswith(".tar"):
+                    result.addfile(entry, data)
+                    continue
+                with tempfile.TemporaryFile() as image:
+                    _retag(data, image)
+                    entry.size = image.tell()
+                    image.seek(0)
+                    result.addfile(entry, image)
+        changed.replace(path)
+        (directory / SUMS).unlink()
+        _write_sums(directory)
+
+
+def _retag(image: IO[bytes], result: IO[bytes]) -> None:
+    """An archive of `docker save`, with another tag in its lists."""
+    with (
+        tarfile.open(fileobj=image, mode="r|") as source,
+        tarfile.open(fileobj=result, mode="w", format=tarfile.PAX_FORMAT) as target,
+    ):
+        for entry in source:
+            data = source.extractfile(entry)
+            if data is not None and entry.name in ("manifest.json", "repositories", "index.json"):
+                content = data.read().replace(TX8_VERSION.encode(), TX8_OTHER_VERSION.encode())
+                entry.size, data = len(content), io.BytesIO(content)
+            target.addfile(entry, data)
+
+
 def truncate(directory: Path) -> None:
-    """Cut the image's archive of one host in half; the others' stays as it is."""
+    """Cut the image's archive of one host in half."""
     for path in directory.glob("*.tar"):
         half = path.stat().st_size // 2
         with path.open("rb") as whole, path.with_suffix(".half").open("wb") as part:
@@ -149,3 +201,6 @@ def _write_sums(directory: Path) -> None:
         with path.open("rb") as stream:
             lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {path.name}\n")
     (directory / SUMS).write_text("".join(lines), encoding="ascii")
+
+
+SPOILT = {"packages-gone": empty, "image-truncated": truncate, "image-tag-other": tag_otherwise}

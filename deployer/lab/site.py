@@ -24,6 +24,8 @@ CHOICES = {
     "lab_login": ("key", "password"),
     "lab_host_key": ("known", "unknown"),
     "lab_repository": ("local", "old", "none", "unreachable"),
+    # Screens of tsm_smi: of the guide's era, one row a chip; and the one that later public readers know.
+    "lab_smi": ("guide", "later"),
 }
 VARIABLES = ("lab_accelerator", "lab_cards", "lab_board", *CHOICES)
 # What an operator may assert, and hardly anybody does: the lab's own inventory leaves it to be found.
@@ -50,6 +52,7 @@ class Wanted:
     login: str
     host_key: str
     repository: str
+    smi: str
     variables: dict[str, Any]
 
 
@@ -107,6 +110,8 @@ def _wanted(name: str, variables: dict[str, Any]) -> Wanted:
     board = str(own.get("lab_board", next(iter(BOARDS)) if accelerator == "bm1684x" else ""))
     if board and (accelerator != "bm1684x" or board not in BOARDS):
         raise UsageError(f"{name}: lab_board={board!r}", f"on bm1684x it is one of {', '.join(BOARDS)}")
+    if "lab_smi" in own and accelerator != "tx8":
+        raise UsageError(f"{name}: lab_smi={own['lab_smi']!r}", "it is for hosts of tx8")
     user = str(variables.get("ansible_user", "root"))
     if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", user):
         raise UsageError(f"{name}: ansible_user={user!r} cannot be the name of an account")
@@ -119,7 +124,8 @@ def _wanted(name: str, variables: dict[str, Any]) -> Wanted:
     left = {*CONNECTION, *ASSERTED, *own}
     return Wanted(
         name, accelerator, int(cards), flavour, user, board, chosen["lab_login"], chosen["lab_host_key"],
-        chosen["lab_repository"], {key: value for key, value in variables.items() if key not in left},
+        chosen["lab_repository"], chosen["lab_smi"],
+        {key: value for key, value in variables.items() if key not in left},
     )  # fmt: skip
 
 

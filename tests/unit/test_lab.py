@@ -147,9 +147,9 @@ def test_inventory_that_cannot_be_rehearsed(text: str, said: str, tmp_path: Path
 
 def test_weights_are_whole_and_their_list_is_right(tmp_path: Path) -> None:
     place = tmp_path / "qwen"
-    weights.make(place, 14.8)
+    weights.make(place, "qwen2.5-14b")
     config = json.loads((place / "config.json").read_text())
-    assert (config["torch_dtype"], config["lab_parameters_b"]) == ("float16", 14.8)
+    assert (config["torch_dtype"], config["lab_parameters_b"]) == ("bfloat16", 14.8)
     index = json.loads((place / "model.safetensors.index.json").read_text())["weight_map"]
     for name in set(index.values()):
         data = (place / name).read_bytes()
