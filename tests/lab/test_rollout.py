@@ -131,11 +131,14 @@ def test_plain_playbook_finds_nothing_to_do(lab: LabBox) -> None:
 
 NODES = [f"--device=/dev/{name}" for name in ("davinci0", "davinci1", "davinci_manager", "devmm_svm", "hisi_hdc")]
 DRIVER = ["-v", "/usr/local/Ascend/driver:/usr/local/Ascend/driver:ro"]
-WEIGHTS = ["-v", "/home/ckpt:/home/ckpt:ro"]
+PUBLISHED = ["-v", "/home/ckpt:/home/ckpt:ro", "-v", "/usr/local/sbin:/usr/local/sbin:ro"]
+# Published weights are bfloat16 (S3-R09): an adapted config.json over the one in the directory.
+WEIGHTS = [*PUBLISHED, "-v", "/root/adapted.json:/home/ckpt/qwen2.5-7b/config.json:ro"]
 HALF = ["--dtype=float16", "--gpu-memory-utilization=0.3"]
 REFUSED: dict[str, tuple[list[str], list[str], str]] = {
     # name: how the container is run, options of the server, the vendor's words
     "bfloat16": ([*NODES, *DRIVER, *WEIGHTS], ["--dtype=bfloat16"], "bfloat16 type is not supported"),
+    "published bfloat16": ([*NODES, *DRIVER, *PUBLISHED], HALF, "bfloat16 type is not supported"),
     "driver not mounted": ([*NODES, *WEIGHTS], HALF, "libascend_hal.so: cannot open shared object file"),
     "manager device missing": ([NODES[0], *DRIVER, *WEIGHTS], HALF, "ret is -8005"),
     "fewer devices than asked": (
@@ -154,6 +157,7 @@ REFUSED: dict[str, tuple[list[str], list[str], str]] = {
 def serve(lab: LabBox, run: list[str], options: list[str]) -> str:
     """The emulated image, run by hand as the guide does; it must end by itself."""
     image = lab.on("duo1", "docker", "images", "-q").split()[0]
+    lab.on("duo1", "sh", "-c", "sed s/bfloat16/float16/ /home/ckpt/qwen2.5-7b/config.json > /root/adapted.json")
     words = ["docker", "run", "--rm", "--net=host", *run, image, "vllm-mindspore", "serve", "/home/ckpt/qwen2.5-7b"]
     return lab.on("duo1", "timeout", "120", *words, *options)
 
