@@ -309,7 +309,7 @@ def test_chips_come_up_one_after_another(tx: Host, lab: LabBox) -> None:
     lab.fault("tx", "silicon-slow=20")
     assert tx.run("tsm_smi")[0] != 0
     # As in the guide: in a window of its own.
-    tx.do(f"cd {HOME} && setsid nohup sh ./{INSTALLER} install silicon > install.log 2>&1 < /dev/null & sleep 0.1")
+    tx.do(f"cd {HOME}; setsid nohup sh ./{INSTALLER} install silicon > install.log 2>&1 < /dev/null & sleep 0.1")
     seen: list[int] = []
     end = time.monotonic() + 90
     while not seen or seen[-1] < 32:
