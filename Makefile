@@ -86,6 +86,7 @@ format: install-test
 
 docs: install-test
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m deployer.cli.completing
 
 lock: install-test
 	$(PIP) freeze --exclude-editable > tests/requirements.lock

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from deployer import __version__
+from deployer.cli import completing
 from deployer.errors import DeployerError, ExitStatus, RunInterruptedError
 
 VERBS = {
@@ -69,6 +70,8 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command and exit with its status."""
+    if completing.answer():
+        sys.exit(0)
     signal.signal(signal.SIGTERM, _interrupt)
     json_wanted = "--json" in sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
     try:
