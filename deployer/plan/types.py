@@ -139,7 +139,9 @@ class ProgramsSpec(Planned):
 class DriverSpec(Planned):
     """What the driver's role and that of the kernel headers have to do; `installs` in this order.
 
-    `mode` is `fresh` where no driver is there, else `upgrade`. `stamp` notes the boot in which it was done.
+    `mode` is `fresh` where no driver is there, else `upgrade`; of one that comes as packages it is their kind. `stamp`
+    notes the boot in which it was done. `removes` are packages that are removed first, `unfinished` those that the
+    package manager has left half done: it does nothing else before they are finished.
     """
 
     role: str
@@ -154,6 +156,8 @@ class DriverSpec(Planned):
     stamp: str
     installer: str = ""
     chips: int = 0
+    removes: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
 
 
 class ImageSpec(Planned):
