@@ -63,6 +63,15 @@ class PciFunction(Entry):
     chips: int | None = Field(default=None, ge=1, description="chips of this card, where not `chips_per_card`")
 
 
+class LookAlike(Entry):
+    """A PCI function that a card of this kind shows where something is wrong with it."""
+
+    vendor: PciId
+    device: PciId
+    means: str
+    remedy: str
+
+
 class DriverPair(Entry):
     """A driver and the firmware that goes with it; `kernels` are prefixes of `uname -r`, empty means any."""
 
@@ -83,7 +92,17 @@ class PackageSet(Entry):
     """The packages of one way to install a driver, in their order: each a pattern with the groups version and arch."""
 
     files: tuple[Pattern, ...] = Field(min_length=1)
+    development: Pattern = Field(
+        default="", description="the headers' package, for an engine that is compiled on the host"
+    )
+    names: tuple[str, ...] = Field(default=(), description="the packages' own names, in this order, the headers' last")
+    shown: str = Field(default="", description="what such a file is called: `{name}`, `{version}`, `{arch}`")
     tools: tuple[Tool, ...] = ()
+    requires: tuple[str, ...] = Field(default=(), description="packages of the distribution's that these depend on")
+    requires_hint: str = Field(default="", description="what helps where a host's repositories have them not")
+    beside: tuple[Pattern, ...] = Field(
+        default=(), description="what somebody may bring in place of that, each with the groups name, version and arch"
+    )
 
 
 class Driver(Entry):
@@ -176,6 +195,9 @@ class Accelerator(Entry):
     vendor: str
     has_roles: bool = Field(description="whether this version of deployer can deploy to it")
     pci: tuple[PciFunction, ...] = ()
+    look_alikes: tuple[LookAlike, ...] = Field(
+        default=(), description="what the bus shows of a card that did not start"
+    )
     architectures: tuple[str, ...] = ("x86_64", "aarch64")
     tool: str = Field(default="", description="the vendor's command that shows the cards")
     chips_per_card: int = Field(default=1, ge=1)

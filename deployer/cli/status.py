@@ -107,7 +107,7 @@ def _accelerator(observation: Observation) -> dict[str, Any]:
     }  # fmt: skip
     return {
         **cards.model_dump(
-            include={"kind", "product", "state", "problem", "driver_version", "firmware_version", "cards"}
+            include={"kind", "product", "state", "problem", "driver_version", "firmware_version", "cards", "notes"}
         ),
         "chips": [chip.model_dump(include=fields) for chip in cards.chips],
     }
@@ -149,7 +149,10 @@ def _cards(observation: Observation) -> Text:
         )
     sick = [f"chip {chip.id} {chip.health}" for chip in cards.chips if chip.health != "OK"]
     text = f"{observation.accelerator}, {len(cards.chips)} chips, driver {cards.driver_version} "
-    return Text.assemble(text, (", ".join(sick), "red"))
+    missing = [cards.problem] if cards.problem else []
+    return Text.assemble(
+        text, (", ".join([*missing, *sick]), "red"), ("".join(f" {note}" for note in cards.notes), "yellow")
+    )
 
 
 def _state(deployment: DeploymentState, served: Served) -> Text:

@@ -197,7 +197,8 @@ class AcceleratorState(Facts):
 
     `state` is `absent` (no card), `no-driver`, `not-started` (the driver is there, the devices are not), `ok`,
     `unknown` (an answer that cannot be read) or `silent` (none that tells of the cards: what hangs or misses a library
-    has not said that they are down); `problem` is the tool's own word. Versions are those that run.
+    has not said that they are down); `problem` is the tool's own word, also where only some chips are missing. Versions
+    are those that run. `notes` is what is worth telling of cards that are used all the same.
     """
 
     kind: str
@@ -210,6 +211,7 @@ class AcceleratorState(Facts):
     driver_version: str | None = None
     firmware_version: str | None = None
     chips: tuple[Chip, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class DriverState(Facts):
@@ -219,6 +221,12 @@ class DriverState(Facts):
     `package_version` which packages deployer installed. `compatible` is what their own version files say of each other,
     None where they say nothing. `installed_boot` is the boot during which deployer installed them. `installer` is the
     installer that deployer has started and that has not done its work yet.
+
+    `installed` are its packages that are whole, with their versions, `unfinished` those that the package manager has
+    left half done, with their states; `missing` is what their installation makes and is not there. `requires` says by
+    way to install it of the packages that they depend on whether they are `installed`, `available` or `absent`: what is
+    left out is not known.
+    `development` is whether its headers are there, None where that is not known.
     """
 
     driver: str | None = None
@@ -232,6 +240,11 @@ class DriverState(Facts):
     installed_boot: str = ""
     reboot_asked: bool = False
     installer: Process | None = None
+    installed: dict[str, str] = {}
+    unfinished: dict[str, str] = {}
+    missing: tuple[str, ...] = ()
+    requires: dict[str, dict[str, str]] = {}
+    development: bool | None = None
 
 
 class Wheel(Facts):
@@ -378,6 +391,7 @@ class Observation(Facts):
     docker: Docker | None = None
     packages: tuple[Package, ...] | None = None
     packages_problem: str = ""
+    look_alikes: dict[str, int] = {}
     mounts: dict[str, str] = {}
     unpacked: dict[str, Unpacked] = {}
     compiled: CompiledState | None = None

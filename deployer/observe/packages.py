@@ -27,6 +27,8 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz")
 PACKED = (*ARCHIVES, ".zip")
 EDGE = 65536
 MANIFEST_LIMIT = 16 * 1024 * 1024
+# What a package manager installs; one of no known name is told where another is missed.
+INSTALLED = (".deb", ".rpm")
 
 
 def read(
@@ -90,6 +92,8 @@ def _package(
     package = _driver(path.name, accelerator.driver, facts) if accelerator.driver else None
     if package is not None:
         return package
+    if accelerator.driver and accelerator.driver.packages and path.name.lower().endswith(INSTALLED):
+        return Package(kind="package", **facts)
     found = path.stat()
     identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
     for name, wanted in archives.items():
@@ -106,9 +110,13 @@ def _package(
 
 
 def _driver(name: str, driver: Driver, facts: Mapping[str, Any]) -> Package | None:
-    """A package of the driver's, by its name: `kind` is driver or firmware, or the way in which it installs."""
-    ways = [(method, pattern) for method, each in driver.packages.items() for pattern in each.files]
-    for kind, pattern in (("driver", driver.driver_package), ("firmware", driver.firmware_package), *ways):
+    """A package of the driver's, by its name: `kind` is driver or firmware, or the way in which it installs.
+
+    `deb-beside` and the like are packages of the distribution's that those depend on.
+    """
+    ways = [(way, pattern) for way, each in driver.packages.items() for pattern in (*each.files, each.development)]
+    beside = [(f"{way}-beside", pattern) for way, each in driver.packages.items() for pattern in each.beside]
+    for kind, pattern in (("driver", driver.driver_package), ("firmware", driver.firmware_package), *ways, *beside):
         match = re.match(pattern, name) if pattern else None
         if match:
             groups = match.groupdict()

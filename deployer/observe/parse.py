@@ -110,6 +110,7 @@ def _parse(
         python_path=raw["python"]["executable"],
         accelerator=accelerator.name,
         detected=tuple(detected),
+        look_alikes=_look_alikes(catalog, raw["pci"]),
         places=places,
         memory_total=memory.get("MemTotal", 0),
         memory_available=memory.get("MemAvailable", 0),
@@ -167,6 +168,17 @@ def detect(catalog: Catalog, pci: list[dict[str, str]]) -> list[str]:
                 found.append(accelerator.name)
                 break
     return found
+
+
+def _look_alikes(catalog: Catalog, pci: list[dict[str, str]]) -> dict[str, int]:
+    """PCI functions that some card has where something is wrong with it, and how many there are of each."""
+    known = {
+        (each.vendor, each.device) for accelerator in catalog.accelerators.values() for each in accelerator.look_alikes
+    }
+    found = [(function.get("vendor"), function.get("device")) for function in pci]
+    return {
+        f"{vendor}:{device}": found.count((vendor, device)) for vendor, device in known if (vendor, device) in found
+    }
 
 
 def _choose(catalog: Catalog, settings: Settings, detected: list[str]) -> Accelerator:

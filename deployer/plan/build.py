@@ -53,9 +53,10 @@ def kernel_packages(manager: str, kernel: str) -> tuple[str, ...]:
 
 def driver_spec(
     draft: Draft, driver: Driver, mode: str, *, installs: tuple[PackageSpec, ...] = (), tools: tuple[Tool, ...] = (),
-    installer: str = "", chips: int = 0,
+    installer: str = "", chips: int = 0, requires: tuple[str, ...] = (), removes: tuple[str, ...] = (),
+    unfinished: tuple[str, ...] = (),
 ) -> DriverSpec:  # fmt: skip
-    """The specification for the driver's role; `tools` are those of one way to install it."""
+    """The specification for the driver's role; `tools` and `requires` are those of one way to install it."""
     observation = draft.observation
     return DriverSpec(
         role=driver.role,
@@ -63,7 +64,7 @@ def driver_spec(
         installs=installs,
         manager=observation.package_manager,
         tools=tuple(tool.name for tool in (*driver.tools, *tools)),
-        tool_packages=tool_packages(draft, driver, tools),
+        tool_packages=tuple(dict.fromkeys((*tool_packages(draft, driver, tools), *requires))),
         kernel_packages=kernel_packages(observation.package_manager, observation.kernel),
         account=driver.account,
         directory=driver.directory,
@@ -71,4 +72,6 @@ def driver_spec(
         installer=installer,
         chips=chips,
         chip_row=driver.chip_row,
+        removes=removes,
+        unfinished=unfinished,
     )

@@ -15,6 +15,7 @@ from deployer.plan.types import ServingSpec
 from deployer.units import gb, ranges
 
 HEALTHY = ("OK",)
+NO_NODE = "no node"
 MIB = 2**20
 
 
@@ -43,7 +44,7 @@ def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
         # Those that are up so far are not all that there will be.
         there = {chip.id for chip in chips}
         chips = (*chips, *(chip for chip in _expected(draft, cards) if chip.id not in there))
-    held = _held(draft, chips)
+    held = holders(draft, chips)
     wanted = draft.settings.replicas
     free = [chip for chip in chips if chip.id not in held and chip.health in HEALTHY]
     parallel = parallel or _tensor_parallel(draft, chips, held, free)
@@ -117,7 +118,7 @@ def require_seen(draft: Draft, replicas: Sequence[ServingSpec]) -> None:
 def free_for_a_job(draft: Draft) -> tuple[list[Chip], dict[int, str]]:
     """Chips that nothing runs on, also no server of this deployment; and who holds the others."""
     cards = draft.observation.cards or AcceleratorState(kind=draft.accelerator.name)
-    held = _held(draft, cards.chips)
+    held = holders(draft, cards.chips)
     for each in draft.have.values():
         if each.process:
             held |= dict.fromkeys(each.chips, f"deployment {each.deployment}")
@@ -232,7 +233,7 @@ def _expected(draft: Draft, cards: AcceleratorState) -> tuple[Chip, ...]:
     )
 
 
-def _held(draft: Draft, chips: tuple[Chip, ...]) -> dict[int, str]:
+def holders(draft: Draft, chips: tuple[Chip, ...]) -> dict[int, str]:
     """Chip → who holds it: another deployment, somebody else's container, or a program on the host."""
     observation = draft.observation
     own = {each.container for each in draft.have.values()}
@@ -324,11 +325,17 @@ def _refuse(draft: Draft, replica: int, parallel: int, chips: tuple[Chip, ...], 
         for who, numbers in holders.items()
     ]
     parts += [
-        f"chip {chip.id} is in {chip.health}" for chip in chips if chip.health not in HEALTHY and chip.id not in held
+        f"chip {chip.id} has no node" if chip.health == NO_NODE else f"chip {chip.id} is in {chip.health}"
+        for chip in chips
+        if chip.health not in HEALTHY and chip.id not in held
     ]
+    cards = draft.observation.cards
+    if cards and cards.state == "ok" and cards.problem:
+        # A chip that is missing altogether is on no list of chips.
+        parts.append(cards.problem)
     good = sum(chip.id not in held and chip.health in HEALTHY for chip in chips)
     of = f" for replica {replica}" if replica > 1 else ""
-    sick = any(chip.health not in HEALTHY for chip in chips)
+    sick = any(chip.health not in HEALTHY for chip in chips) or bool(cards and cards.state == "ok" and cards.problem)
     remedy = "free the chips, or set deployer_tensor_parallel or deployer_replicas lower"
     if draft.accelerator.one_card:
         remedy = f"free {parallel} chips of one card, or set deployer_tensor_parallel or deployer_replicas lower"

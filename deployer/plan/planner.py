@@ -136,6 +136,7 @@ def prepare(draft: Draft) -> Prepared:
     model = compiled.plan(draft, places)
     built = builds.plan(draft, places)
     made = programs.plan(draft, image, places, built)
+    driver_spec = packaged.development(draft, driver_spec)
     weights = artefacts.plan(draft, places, model, built)
     return Prepared(archives_spec, places, driver_spec, image, conda, model, built, made, weights)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from deployer.catalog import Catalog, Model, Runtime
+from deployer.catalog import Accelerator, Catalog, Model, Runtime
 from deployer.observe.observation import Observation, Python
 from deployer.observe.settings import Settings
 from deployer.plan.draft import Draft
@@ -68,12 +68,24 @@ def _not_there(catalog: Catalog, model: Model, settings: Settings, observation: 
     """Names all that would do: where nothing is asserted, no vendor is more likely than another."""
     cards = ", ".join(catalog.accelerators[name].title for name in observation.detected) or "none on the PCI bus"
     look = "look at the card's slot and power"
+    possible = [settings.accelerator] if settings.accelerator else [*model.accelerators]
+    strange = next((each for name in possible for each in _strange(catalog.accelerators[name], observation)), None)
+    if strange and not observation.detected:
+        cards, look = strange
     if settings.accelerator:
         wanted, remedy = f"{settings.accelerator}, as the inventory says", "correct `accelerator` in the inventory"
     else:
         kinds = [name for name in model.accelerators if catalog.accelerators[name].has_roles]
         wanted, remedy = f"{' or '.join(kinds)}, which {model.name} runs on", "leave the host out with --limit"
     return Refusal(check="accelerator", found=cards, wanted=wanted, remedy=f"{remedy}, or {look}")
+
+
+def _strange(accelerator: Accelerator, observation: Observation) -> Iterator[tuple[str, str]]:
+    """What is on the bus where a card of this kind has not started, and what helps."""
+    for each in accelerator.look_alikes:
+        ids = f"{each.vendor}:{each.device}"
+        if count := observation.look_alikes.get(ids, 0):
+            yield f"{count} function{'s' if count > 1 else ''} {ids} on the PCI bus: {each.means}", each.remedy
 
 
 def resources(draft: Draft, replicas: Sequence[ServingSpec]) -> None:
@@ -137,6 +149,9 @@ def notes(draft: Draft) -> Iterator[str]:
         and any(observation.os_version.startswith(version) for version in each.versions)
         for each in systems
     )
+    if draft.accelerator.name in observation.detected:
+        for found, remedy in _strange(draft.accelerator, observation):
+            yield f"{found}; {remedy}"
     if systems and not known:
         yield f"{observation.os} is not on the vendor's list for {draft.accelerator.title}"
 

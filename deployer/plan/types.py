@@ -142,8 +142,9 @@ class DriverSpec(Planned):
     """What the driver's role and that of the kernel headers have to do; `installs` in this order.
 
     `mode` is `fresh` where no driver is there, else `upgrade`; of an installer that starts chips, `start`, or `wait`
-    where one is at work already. A chip's row on the tool's screen is told by `chip_row`. `stamp` notes the boot in
-    which it was done.
+    where one is at work already; of one that comes as packages it is their kind. A chip's row on the tool's screen is
+    told by `chip_row`. `stamp` notes the boot in which it was done. `removes` are packages that are removed first,
+    `unfinished` those that the package manager has left half done: it does nothing else before they are finished.
     """
 
     role: str
@@ -159,6 +160,8 @@ class DriverSpec(Planned):
     installer: str = ""
     chips: int = 0
     chip_row: str = ""
+    removes: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
 
 
 class ImageSpec(Planned):

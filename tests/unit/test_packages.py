@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -50,6 +51,43 @@ def test_names_say_what_a_package_is(
     (found,) = packages.read("node1", str(tmp_path), ACCELERATOR)
     assert (found.kind, found.chip, found.version, found.architecture) == (kind, chip, version, architecture)
     assert (found.path, found.size, found.sha256) == (str(tmp_path / name), 1, "")
+
+
+SOPHON = catalog.load().accelerators["bm1684x"]
+SOPHON_NAMES = {
+    # As the vendor's CMakeLists.txt has them, of main and of LTS.
+    "sophon-driver_0.5.1_amd64.deb": ("deb", "0.5.1", "x86_64"),
+    "sophon-driver_0.5.1-LTS_arm64.deb": ("deb", "0.5.1-LTS", "aarch64"),
+    "sophon-libsophon-dev_0.5.1-LTS_amd64.deb": ("deb", "0.5.1-LTS", "x86_64"),
+    "sophon-driver-0.5.1-1.x86_64.rpm": ("rpm", "0.5.1", "x86_64"),
+    "sophon-libsophon-0.5.1-1.riscv64.rpm": ("rpm", "0.5.1", "riscv64"),
+    "sophon-driver_0.5.1-LTS_x86_64.rpm": ("rpm", "0.5.1-LTS", "x86_64"),
+    "sophon-libsophon_0.5.1-LTS_x86_64.rpm": ("rpm", "0.5.1-LTS", "x86_64"),
+    "sophon-libsophon-dev_0.5.1-LTS_x86_64.rpm": ("rpm", "0.5.1-LTS", "x86_64"),
+    "libsophon_0.5.1-LTS_aarch64.tar.gz": ("tar", "0.5.1-LTS", "aarch64"),
+    # What they depend on, where somebody brings it.
+    "libncurses5_6.3-2ubuntu0.1_amd64.deb": ("deb-beside", "6.3-2ubuntu0.1", "x86_64"),
+    "dkms_2.8.7-2ubuntu2_all.deb": ("deb-beside", "2.8.7-2ubuntu2", "all"),
+    "dkms-3.0.13-1.el8.noarch.rpm": ("rpm-beside", "3.0.13-1.el8", "noarch"),
+    # Told where another is missed.
+    "sophon-soc-libsophon_0.5.1_arm64.deb": ("package", "", ""),
+    "sophon-driver.rpm": ("package", "", ""),
+}
+
+
+@pytest.mark.parametrize("name", SOPHON_NAMES)
+def test_names_of_the_packages_of_libsophon(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    (found,) = packages.read("node1", str(tmp_path), SOPHON)
+    assert (found.kind, found.version, found.architecture) == SOPHON_NAMES[name]
+
+
+def test_each_package_of_libsophon_is_one_of_them_only() -> None:
+    assert SOPHON.driver is not None
+    for name, (kind, _, _) in SOPHON_NAMES.items():
+        way = SOPHON.driver.packages.get(kind)
+        patterns = [*way.files, way.development] if way else []
+        assert sum(bool(pattern and re.match(pattern, name)) for pattern in patterns) == (1 if way else 0)
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,8 @@ def test_case(name: str) -> None:
     for each, (_, said, remedy) in zip(refused, expected.get("refused", []), strict=True):
         assert said in each[1], shown
         assert remedy in each[2], shown
+    if "wanted" in expected:
+        assert expected["wanted"] in found.refused[0].wanted, found.refused
     assert sorted(found.satisfied) == sorted(expected.get("satisfied", [])), shown
     assert all(step.estimate_s >= 1 for step in found.steps), shown
     assert_words(found, expected)
@@ -178,6 +180,9 @@ def assert_driver(driver: DriverSpec, expected: dict[str, Any]) -> None:
         assert [f"{each.kind} {each.version}" for each in driver.installs] == expected["installs"]
     if "mode" in expected:
         assert driver.mode == expected["mode"]
+    for key, found in (("removes", driver.removes), ("unfinished", driver.unfinished)):
+        if key in expected:
+            assert list(found) == expected[key]
     if "tool_packages" in expected:
         assert list(driver.tool_packages) == expected["tool_packages"]
 
