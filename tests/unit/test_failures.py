@@ -211,6 +211,25 @@ def test_only_the_model_s_own_configuration_is_one_that_the_guide_has_edited(nam
     assert found.name == "checksum"
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (
+            "The following packages have unmet dependencies:\n sophon-libsophon : Depends: libncurses5 (>= 6.0) but it "
+            "is not installable\nE: Unable to correct problems, you have held broken packages.",
+            "sophon-no-libncurses5",
+        ),
+        ("No package matching 'libncurses5' is available", "sophon-no-libncurses5"),
+        # What other vendors' drivers want too is anybody's.
+        ("Error: Unable to find a match: dkms", "package-missing"),
+    ],
+)
+def test_packages_of_libsophon_are_told_before_those_of_anybody(text: str, name: str) -> None:
+    found = catalog.match_failure(ENTRIES, text)
+    assert found is not None
+    assert found.name == name
+
+
 def test_an_installer_that_said_why_it_failed_was_not_killed() -> None:
     text = "[INFO]upgradePercentage:10%\n[ERROR]Something of its own\n[INFO]End time"
     assert catalog.match_failure(ENTRIES, text) is None
@@ -278,7 +297,7 @@ OTHER_WORDS = [
     ("Failed to install some of the specified packages: No package dkms available.", "failed", "package-missing"),
     ("Error: Unable to find a match: redhat-lsb-core", "failed", "package-missing"),
     ("dpkg: dependency problems prevent configuration of sophon-libsophon:\n sophon-libsophon depends on libncurses5 "
-     "(>= 6.0); however:\n  Package libncurses5 is not installed.", "failed", "package-unmet"),
+     "(>= 6.0); however:\n  Package libncurses5 is not installed.", "failed", "sophon-no-libncurses5"),
     ("RuntimeError: NPU out of memory. Tried to allocate 3.47 GiB (NPU 0; 60.97 GiB total capacity)", "failed",
      "chip-memory"),
     ("Out of memory: Killed process 812 (python3) total-vm:9kB", "failed", "out-of-memory"),
