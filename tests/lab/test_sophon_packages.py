@@ -48,7 +48,7 @@ def copy(lab: LabBox, place: Path, host: str, target: str) -> None:
 
 def sh(lab: LabBox, host: str, script: str) -> tuple[int, str]:
     """A command's exit status, and all that it said."""
-    out = lab.on(host, "bash", "-c", f"{{ {script}\n}} 2>&1; echo; echo $?").rstrip("\n")
+    out = lab.on(host, "bash", "-c", f"{{ {script}\n}} 2>&1; status=$?; echo; echo $status").rstrip("\n")
     said, _, status = out.rpartition("\n")
     return int(status), said.strip()
 

@@ -92,6 +92,37 @@ FSTATAT(fstatat64, stat64)
 FOPEN(fopen)
 FOPEN(fopen64)
 
+#if !__GLIBC_PREREQ(2, 33)
+/* What stat() and its like were until then: functions of their own, with the layout's version. */
+#define XSTAT(name, kind)                                                                          \
+	int name(int version, const char *path, struct kind *facts)                                \
+	{                                                                                          \
+		REAL(name);                                  \
+		PLACED;                                                                            \
+		return real(version, path, facts);                                                 \
+	}
+#define FXSTATAT(name, kind)                                                                       \
+	int name(int version, int place, const char *path, struct kind *facts, int flags)          \
+	{                                                                                          \
+		REAL(name);                        \
+		PLACED;                                                                            \
+		return real(version, place, path, facts, flags);                                   \
+	}
+XSTAT(__xstat, stat)
+XSTAT(__xstat64, stat64)
+XSTAT(__lxstat, stat)
+XSTAT(__lxstat64, stat64)
+FXSTATAT(__fxstatat, stat)
+FXSTATAT(__fxstatat64, stat64)
+#endif
+
+int chdir(const char *path)
+{
+	REAL(chdir);
+	PLACED;
+	return real(path);
+}
+
 int statx(int place, const char *restrict path, int flags, unsigned int mask, struct statx *restrict facts)
 {
 	REAL(statx);
