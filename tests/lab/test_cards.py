@@ -25,7 +25,8 @@ duo ansible_host=192.0.2.1 lab_accelerator=ascend-310p
 tx ansible_host=192.0.2.2 lab_accelerator=tx8 lab_os=debian
 late ansible_host=192.0.2.3 lab_accelerator=tx8 lab_os=debian lab_smi=later
 """
-READY_S = 240.0
+# The engine loads in half a minute on an idle machine, and in six on a busy one.
+READY_S = 600.0
 
 
 class Host:
@@ -215,7 +216,7 @@ def test_tool_that_hangs_and_goes_on_serving(duo: Host, fault: Callable[[str, st
     duo.models()
     fault("duo", "smi-hangs")
     # It ends neither by itself nor because it is told to: 124 would be the end that SIGTERM brings.
-    assert duo.do("timeout -k 1 2 npu-smi info; echo $?").split()[-1] == "137"
+    assert "ended with 137" in duo.do("timeout -k 1 2 npu-smi info; echo ended with $?")
     assert duo.complete("qwen2.5-7b")[0] == 200
 
 
@@ -301,29 +302,30 @@ def tx(lab: LabBox) -> Host:
     return unpacked(lab, "tx")
 
 
-def rows(host: Host) -> int:
-    return host.run("tsm_smi")[1].count("TX8110-128GB-PCIe")
-
-
 def test_chips_come_up_one_after_another(tx: Host, lab: LabBox) -> None:
-    lab.fault("tx", "silicon-slow=20")
+    lab.fault("tx", "silicon-slow=60")
     assert tx.run("tsm_smi")[0] != 0
     # As in the guide: in a window of its own.
     tx.do(f"cd {HOME}; setsid nohup sh ./{INSTALLER} install silicon > install.log 2>&1 < /dev/null & sleep 0.1")
     seen: list[int] = []
-    end = time.monotonic() + 90
+    end = time.monotonic() + 300
     while not seen or seen[-1] < 32:
-        seen.append(rows(tx))
-        assert time.monotonic() < end, (seen, tx.do(f"cat {HOME}/install.log"))
+        # Who runs is asked first: where chips are missing after that, it was there.
+        alive, screen, log = tx.run(f"ps axww; echo ====; tsm_smi; echo ====; cat {HOME}/install.log")[1].split(
+            "====\n"
+        )
+        seen.append(screen.count("TX8110-128GB-PCIe"))
+        assert time.monotonic() < end, (seen, log)
         if 0 < seen[-1] < 32:
-            assert "install silicon" in tx.do("ps ax")
-            assert f"chip {seen[-1] - 1} is up" in tx.do(f"cat {HOME}/install.log")
-            # Nobody else brings them up meanwhile.
-            assert tx.run(f"cd {HOME} && sh ./{INSTALLER} install silicon")[0] == 1
+            assert "install silicon" in alive
+            assert f"chip {seen[-1] - 1} is up" in log
+            if seen.count(seen[-1]) == 1 and seen[-1] < 16:
+                # Nobody else brings them up meanwhile.
+                assert "another installer" in tx.run(f"cd {HOME} && sh ./{INSTALLER} install silicon")[1]
         time.sleep(0.5)
     assert seen == sorted(seen)
     assert len({number for number in seen if 0 < number < 32}) > 1
-    assert tx.do(f"timeout 20 sh -c 'until grep -q \"silicon is ready\" {HOME}/install.log; do sleep 0.2; done'") == ""
+    assert tx.do(f"timeout 60 sh -c 'until grep -q \"silicon is ready\" {HOME}/install.log; do sleep 0.2; done'") == ""
     assert len(tx.do("ls /dev/accel").split()) == 32
     lab.fault("tx", "silicon-slow", on=False)
 
@@ -347,7 +349,7 @@ def test_other_screen_by_the_host_s_variable(lab: LabBox) -> None:
 
 def test_hanging_tsm_smi(tx: Host, fault: Callable[[str, str], None]) -> None:
     fault("tx", "smi-hangs")
-    assert tx.do("timeout -k 1 2 tsm_smi; echo $?").split()[-1] == "137"
+    assert "ended with 137" in tx.do("timeout -k 1 2 tsm_smi; echo ended with $?")
 
 
 @pytest.fixture(scope="module")
