@@ -32,11 +32,12 @@ FILES, DIRECTORIES = ("inventory", "prompts", "golden"), ("catalog", "directory"
 MODELS, HOSTS, JOBS = ("model",), ("limit", "host", "hosts"), ("job",)
 
 
-def tree(command: click.Command) -> dict[str, Any]:
+def tree(command: click.Command, parent: click.Context | None = None) -> dict[str, Any]:
     """A command's words, as `completion.json` has them."""
-    context = click.Context(command)
+    # With all that it has when it runs: a command keeps the help option of the first context that asks.
+    context = click.Context(command, parent=parent, **command.context_settings)
     document: dict[str, Any] = {"help": command.get_short_help_str(), "params": []}
-    for parameter in command.get_params(context):
+    for parameter in command.params:
         words: dict[str, Any] = {"name": parameter.name, "nargs": parameter.nargs}
         if isinstance(parameter, click.Option):
             words |= {"opts": [*parameter.opts, *parameter.secondary_opts], "help": parameter.help}
@@ -44,8 +45,8 @@ def tree(command: click.Command) -> dict[str, Any]:
             words |= {"envvar": parameter.envvar}
         document["params"].append(words)
     if isinstance(command, click.Group):
-        names = command.list_commands(context)
-        document["commands"] = {name: tree(each) for name in names if (each := command.get_command(context, name))}
+        verbs = {name: command.get_command(context, name) for name in command.list_commands(context)}
+        document["commands"] = {name: tree(each, context) for name, each in verbs.items() if each}
     return document
 
 
@@ -56,7 +57,7 @@ def written(command: click.Command) -> str:
 
 def skeleton(document: dict[str, Any], path: tuple[str, ...] = ()) -> click.Command:
     """Commands that know their words and do nothing."""
-    parameters = [_parameter(each, path) for each in document["params"] if each["name"] != "help"]
+    parameters = [_parameter(each, path) for each in document["params"]]
     name = path[-1] if path else None
     if "commands" not in document:
         return click.Command(name, params=parameters, help=document["help"])
