@@ -24,17 +24,19 @@ from tests.lab.labbox import LabBox, problem, refusals, statuses
 from tests.unit.depot import Depot, config, entry
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
+# Which revision of a source and which wheels each host's operator has brought: no revision has all programs.
 INVENTORY = """\
 [sophon]
-deb ansible_host=192.0.2.31 lab_os=debian
+deb ansible_host=192.0.2.31 lab_os=debian11
 rpm ansible_host=192.0.2.32 lab_board=sc7-224t
-tar ansible_host=192.0.2.33 lab_os=debian
-r3 ansible_host=192.0.2.34 lab_os=debian
-r8 ansible_host=192.0.2.35 lab_board=sc7-224t
-n3 ansible_host=192.0.2.36
-n8 ansible_host=192.0.2.37 lab_board=sc7-224t
-l3 ansible_host=192.0.2.38 lab_os=debian
-l8 ansible_host=192.0.2.39 lab_board=sc7-224t
+tar ansible_host=192.0.2.33 lab_os=debian12
+r3 ansible_host=192.0.2.34 lab_os=debian11 lab_sources=llm-tpu-1e8f264
+r8 ansible_host=192.0.2.35 lab_board=sc7-224t lab_sources=llm-tpu-1e8f264.zip
+n3 ansible_host=192.0.2.36 lab_sources=wheels-qwen
+n8 ansible_host=192.0.2.37 lab_board=sc7-224t lab_sources=wheels-qwen
+cli ansible_host=192.0.2.40 lab_sources=llm-tpu-c49923f,wheels-qwen
+l3 ansible_host=192.0.2.38 lab_os=debian12 lab_sources=wheels-llama2
+l8 ansible_host=192.0.2.39 lab_board=sc7-224t lab_sources=llama2-tpu-15111ee,wheels-llama2
 [sophon:vars]
 lab_accelerator=bm1684x
 """
@@ -235,7 +237,7 @@ def test_bare_hosts_to_verified_on_one_chip(model: str, hosts: tuple[str, ...], 
 
 RUNTIMES: dict[str, tuple[str, str, tuple[str, ...], list[int], str]] = {
     "sophon-demo": (R1, "r8", (), [2, 3], "/v1/chat/completions"),
-    "qwen-cli": (FIRST, "n8", (), [1], "terminal"),
+    "qwen-cli": (FIRST, "cli", (), [0], "terminal"),
     "llama2-cli": (LLAMA, "l8", (), [1], "terminal"),
     "llama2-cli on two chips": (LLAMA, "l8", ("-e", "deployer_tensor_parallel=2"), [2, 3], "terminal"),
     "llama2-web": (LLAMA, "l3", (), [1], "/run/predict"),
@@ -270,15 +272,15 @@ def test_page_is_on_the_loopback_address_and_shared_with_nobody(lab: LabBox) -> 
 
 
 def test_model_that_has_gone_is_said_and_taken_again_when_it_is_back(lab: LabBox) -> None:
-    words = ("-l", "n8", "--deployment", "qwen-cli", "-e", "deployer_runtime=qwen-cli")
-    path = lab.on("n8", "sh", "-c", f"ls {HOME}/{FIRST}-*.model/*.bmodel").strip()
-    lab.on("n8", "mv", path, f"{path}.away")
+    words = ("-l", "cli", "--deployment", "qwen-cli", "-e", "deployer_runtime=qwen-cli")
+    path = lab.on("cli", "sh", "-c", f"ls {HOME}/{FIRST}-*.model/*.bmodel").strip()
+    lab.on("cli", "mv", path, f"{path}.away")
     result = up(lab, FIRST, *words)
     assert result.status == 3
-    assert "0 of *.bmodel" in refusals(result, "n8")["model"]["found"]
-    lab.on("n8", "mv", f"{path}.away", path)
+    assert "0 of *.bmodel" in refusals(result, "cli")["model"]["found"]
+    lab.on("cli", "mv", f"{path}.away", path)
     result = up(lab, FIRST, *words)
-    assert (result.status, steps(result.json["hosts"]["n8"])) == (0, [])
+    assert (result.status, steps(result.json["hosts"]["cli"])) == (0, [])
 
 
 def test_chip_in_fault_is_not_taken(lab: LabBox) -> None:

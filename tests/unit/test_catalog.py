@@ -36,7 +36,8 @@ def test_the_guide_s_serve_options_and_environment() -> None:
     known = catalog.load()
     runtime = known.runtimes["vllm-mindspore"]
     # S3-R25, S3-R26, S3-R28
-    assert runtime.environment == {"MS_ENABLE_LCCL": "off", "HCCL_OP_EXPANSION_MODE": "AI_CPU"}
+    guide = {"MS_ENABLE_LCCL": "off", "HCCL_OP_EXPANSION_MODE": "AI_CPU"}
+    assert runtime.environment == {**guide, "PATH": "$PATH:/usr/local/sbin:/usr/local/bin"}
     wanted = {"trust-remote-code": True, "max-num-seqs": 256, "block-size": 128, "max-num-batched-tokens": 4096}
     assert wanted.items() <= runtime.options.items()
     for model in GUIDE:
