@@ -30,7 +30,7 @@ SOPHON_CHOICES = {
     "llm-tpu": ("llm-tpu-d581e7b", "llm-tpu-1e8f264", "llm-tpu-c49923f"),
     "llama2-tpu": ("llama2-tpu-32a4656", "llama2-tpu-15111ee"),
     "sophon-demo": ("sophon-demo-0.2.5",),
-    "wheels": ("wheels", "wheels-qwen", "wheels-llama2", "wheels-yi", "wheels-glm4"),
+    "wheels": ("wheels", "wheels-upstream", "wheels-yi", "wheels-glm4"),
 }
 SOPHON_ALWAYS = "always"
 # Version, release date, and what bm-smi prints after the version. The first cannot run a model on several chips.

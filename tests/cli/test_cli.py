@@ -255,7 +255,7 @@ def test_lab_without_docker_says_how_to_get_it(verb: list[str], home: Path) -> N
 def test_lab_lists_its_faults_without_docker(home: Path) -> None:
     done = deployer(home, "lab", "fault", "--list", DOCKER_HOST=f"unix://{home}/none.sock")
     assert done.returncode == 0
-    assert len(done.stdout.splitlines()) == 24
+    assert len(done.stdout.splitlines()) == 39
     assert "reboot-never-back" in done.stdout
 
 
@@ -272,7 +272,6 @@ HOSTILE = ["$(touch pwned)", "a; touch pwned", "x\n y", "../../etc", "`id`"]
         ("deployer_tensor_parallel", "-1"),
         ("deployer_image_source", "floppy"),
         ("deployer_privileged", "perhaps"),
-        ("deployer_packages_dir", "/none/at/all"),
         ("deployer_options", '{"tensor-parallel-size": 4}'),
     ],
 )
@@ -282,3 +281,13 @@ def test_wrong_variable_is_named(name: str, value: str, home: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert name in done.stderr
     assert not (home / "pwned").exists()
+
+
+def test_directory_of_packages_that_is_not_there_refuses_a_host_that_needs_something(home: Path) -> None:
+    done = deployer(
+        home, "check", "-i", "hosts.ini", "-m", "tiny-qwen2", "--json", "-e", "deployer_packages_dir=/none/at/all"
+    )
+    assert done.returncode == 3, done.stderr
+    (refusal,) = json.loads(done.stdout)["hosts"]["localhost"]["refused"]
+    assert refusal["check"] == "packages"
+    assert "/none/at/all" in refusal["found"]

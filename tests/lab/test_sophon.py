@@ -30,13 +30,14 @@ INVENTORY = """\
 deb ansible_host=192.0.2.31 lab_os=debian11
 rpm ansible_host=192.0.2.32 lab_board=sc7-224t
 tar ansible_host=192.0.2.33 lab_os=debian12
+up ansible_host=192.0.2.41 lab_os=debian11 lab_sources=wheels-upstream
 r3 ansible_host=192.0.2.34 lab_os=debian11 lab_sources=llm-tpu-1e8f264
 r8 ansible_host=192.0.2.35 lab_board=sc7-224t lab_sources=llm-tpu-1e8f264.zip
-n3 ansible_host=192.0.2.36 lab_sources=wheels-qwen
-n8 ansible_host=192.0.2.37 lab_board=sc7-224t lab_sources=wheels-qwen
-cli ansible_host=192.0.2.40 lab_sources=llm-tpu-c49923f,wheels-qwen
-l3 ansible_host=192.0.2.38 lab_os=debian12 lab_sources=wheels-llama2
-l8 ansible_host=192.0.2.39 lab_board=sc7-224t lab_sources=llama2-tpu-15111ee,wheels-llama2
+n3 ansible_host=192.0.2.36
+n8 ansible_host=192.0.2.37 lab_board=sc7-224t
+cli ansible_host=192.0.2.40 lab_sources=llm-tpu-c49923f
+l3 ansible_host=192.0.2.38 lab_os=debian12
+l8 ansible_host=192.0.2.39 lab_board=sc7-224t lab_sources=llama2-tpu-15111ee
 [sophon:vars]
 lab_accelerator=bm1684x
 """
@@ -100,6 +101,14 @@ def deployments(lab: LabBox, host: str) -> dict[str, list[int]]:
 def container(lab: LabBox, host: str, deployment: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(lab.on(host, "docker", "inspect", f"deployer-{deployment}"))[0]
     return found
+
+
+def test_wheels_of_the_vendor_s_own_line_are_refused_with_what_they_lack(lab: LabBox) -> None:
+    result = lab.verb("check", "-l", "up", "-m", QWEN, "--json")
+    assert result.status == 3
+    found = refusals(result, "up")["wheels"]["found"]
+    for words in ("no wheel of pybind11[global]<3", "no tiktoken", "no sentencepiece"):
+        assert words in found
 
 
 def test_driver_that_is_too_old_for_two_chips_is_refused_after_its_installation(lab: LabBox, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ INVENTORY = """\
 [sophon]
 d11 ansible_host=192.0.2.81 lab_os=debian11
 d12 ansible_host=192.0.2.82 lab_os=debian12 lab_cards=2
-d13 ansible_host=192.0.2.83 lab_os=debian13 lab_sources=llm-tpu-c49923f.zip,wheels-qwen
+d13 ansible_host=192.0.2.83 lab_os=debian13 lab_sources=llm-tpu-c49923f.zip,wheels-upstream
 oe ansible_host=192.0.2.84
 [sophon:vars]
 lab_accelerator=bm1684x

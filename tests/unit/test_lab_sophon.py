@@ -330,12 +330,13 @@ def install(made: Path, sets: tuple[str, ...], place: Path, *words: str) -> Path
 
 
 LINE = ("transformers==4.45.1", "pybind11[global]", "Jinja2")
+PAGE = ("transformers==4.45.1", "pybind11[global]<3", "Jinja2", "tiktoken", "sentencepiece")
 
 
 @pytest.fixture(scope="module")
 def site(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the tests of all programs import."""
-    sets = ("wheels-qwen/wheels.tar.gz", "wheels-yi/wheels.tar.gz", "always/wheels-llama2-web.tar.gz")
+    sets = ("wheels-upstream/wheels.tar.gz", "wheels-yi/wheels.tar.gz", "always/wheels-llama2-web.tar.gz")
     words = (*LINE, "tiktoken", "sentencepiece", "protobuf", "gradio==3.39.0", "mdtex2html==1.2.0", "sophon")
     return install(made, (*sets, "always/wheels-sophon-demo.tar.gz"), tmp_path_factory.mktemp("site"), *words)
 
@@ -750,9 +751,8 @@ def test_glm4s_tokenizer_fails_with_the_transformers_of_the_other_models(
 @needs_gcc
 def test_each_set_of_wheels_is_what_its_line_installs_and_no_more(made: Path, tmp_path: Path) -> None:
     sets = {
-        "wheels": LINE, "wheels-qwen": (*LINE, "tiktoken"), "wheels-llama2": (*LINE, "sentencepiece"),
-        "wheels-yi": (*LINE, "sentencepiece", "protobuf"),
-        "wheels-glm4": ("transformers==4.42.4", *LINE[1:], "tiktoken"),
+        "wheels": PAGE, "wheels-upstream": LINE, "wheels-yi": (*PAGE, "protobuf"),
+        "wheels-glm4": ("transformers==4.42.4", *PAGE[1:], "torch==2.3.1"),
     }  # fmt: skip
     for name, words in sets.items():
         site = install(made, (f"{name}/wheels.tar.gz",), tmp_path / name, *words, "dfss")
@@ -761,9 +761,9 @@ def test_each_set_of_wheels_is_what_its_line_installs_and_no_more(made: Path, tm
             brought = {Path(each.name).name for each in archive if each.isfile()}
         installed = {each.name.removesuffix(".dist-info") for each in site.glob("*.dist-info")}
         assert {each.removesuffix("-py3-none-any.whl") for each in brought} == installed
-        assert "pybind11-3.1.0" in installed
+        assert ("pybind11-3.1.0" if name == "wheels-upstream" else "pybind11-2.13.6") in installed
     with pytest.raises(subprocess.CalledProcessError):
-        install(made, ("wheels/wheels.tar.gz",), tmp_path / "more", *LINE, "tiktoken")
+        install(made, ("wheels-upstream/wheels.tar.gz",), tmp_path / "more", *LINE, "tiktoken")
 
 
 # What a host is lent.
@@ -777,8 +777,8 @@ def test_choices_of_a_host_are_what_is_made(made: Path) -> None:
 
 def test_sources_that_are_chosen() -> None:
     assert packages.sophon_choice(None) == (LATEST, TWO, "sophon-demo-0.2.5", "wheels")
-    chosen = packages.sophon_choice(f"{TEMPLATE}.zip, wheels-qwen")
-    assert chosen == (f"{TEMPLATE}.zip", TWO, "sophon-demo-0.2.5", "wheels-qwen")
+    chosen = packages.sophon_choice(f"{TEMPLATE}.zip, wheels-yi")
+    assert chosen == (f"{TEMPLATE}.zip", TWO, "sophon-demo-0.2.5", "wheels-yi")
     for wrong in ("llm-tpu-main", f"{TEMPLATE},{LATEST}", "wheels.zip", f"{LATEST}.zip,{LATEST}"):
         with pytest.raises(UsageError):
             packages.sophon_choice(wrong)
