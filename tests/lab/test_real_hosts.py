@@ -22,6 +22,11 @@ bm ansible_host=192.0.2.52 lab_accelerator=bm1684x
 tx ansible_host=192.0.2.53 lab_accelerator=tx8
 [bare]
 none ansible_host=192.0.2.54 lab_accelerator=cpu lab_os=debian13
+[first]
+login ansible_host=192.0.2.55 lab_accelerator=ascend-310p lab_login=password lab_repository=none
+[first:vars]
+ansible_user=ops
+ansible_become=true
 """
 # Host → accelerator that it turns out to have, and the model that the lab's files serve on it.
 HOSTS = {
@@ -37,13 +42,19 @@ def lab(make_lab: Callable[[str, str], LabBox]) -> LabBox:
 
 
 def seen(lab: LabBox) -> dict[str, Any]:
-    result = lab.verb("status", "--json")
+    result = lab.verb("status", "--json", "-l", ",".join([*HOSTS, "none"]))
     return dict(result.json["hosts"])
+
+
+def passwords(lab: LabBox) -> tuple[str, ...]:
+    """Words for Ansible that give it the lab's password for login and sudo, from a file."""
+    path = str(lab.state / "lab" / lab.name / "password")
+    return ("--", "--connection-password-file", path, "--become-password-file", path)
 
 
 def test_nothing_is_asserted(lab: LabBox) -> None:
     listed = lab.run("status", "-i", lab.inventory, "--json").json["hosts"]
-    assert set(listed) == {*HOSTS, "none"}
+    assert set(listed) == {*HOSTS, "none", "login"}
     text = Path(lab.inventory).read_text(encoding="utf-8")
     assert "accelerator" not in text
     assert "lab_" not in text.replace("deployer-lab", "")
@@ -65,6 +76,26 @@ def test_host_without_a_card_is_refused_with_all_that_would_do(lab: LabBox) -> N
     assert "none on the PCI bus" in refusal["found"]
     for kind, _ in HOSTS.values():
         assert kind in refusal["wanted"]
+
+
+def test_first_contact_with_a_password_a_banner_and_a_noisy_profile(lab: LabBox) -> None:
+    words = ("status", "-i", lab.inventory, "-l", "login", "--json")
+    result = lab.run(*words, *passwords(lab))
+    assert result.status == 0, result.out + result.err
+    assert result.json["hosts"]["login"]["accelerator"]["kind"] == "ascend-310p"
+    without = lab.run(*words)
+    assert without.status == 4, without.out + without.err
+    found = without.json["hosts"]["login"]["problem"]
+    assert "--ask-pass" in found["remedy"], found
+
+
+def test_host_without_repositories_is_told_in_the_words_of_its_package_manager(lab: LabBox) -> None:
+    words = ("up", "-i", lab.inventory, "-m", MODEL, "-l", "login", "--yes", "--reboot", "--json")
+    result = lab.run(*words, *passwords(lab))
+    assert result.status == 5, result.out + result.err
+    found = result.json["hosts"]["login"]["problem"]
+    assert found["step"] in ("kernel_headers", "system_packages", "ascend_driver"), found
+    assert "repositor" in found["cause"], found
 
 
 @pytest.mark.parametrize("host", HOSTS)
