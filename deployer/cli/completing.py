@@ -186,7 +186,9 @@ def _expanded(name: str) -> Iterator[str]:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.stat().st_size < BIGGEST else ""
+    # A pipe would be waited for.
+    small = path.is_file() and path.stat().st_size < BIGGEST
+    return path.read_text(encoding="utf-8", errors="replace") if small else ""
 
 
 def answer() -> bool:

@@ -88,7 +88,7 @@ def _ask(question: str, option: str, variable: str, default: str = "") -> str:
     if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(
             f"{option} asks for a password, and there is no terminal to ask on",
-            f"set {variable} to the path of a file that holds it (mode 0600), or run the command in a terminal",
+            f"leave {option} out and set {variable} to the path of a file (mode 0600) that holds it, or use a terminal",
         )
     if default:
         answer = click.prompt(question, hide_input=True, err=True, default="", show_default=False) or default

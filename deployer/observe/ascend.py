@@ -78,6 +78,9 @@ def _no_answer(said: Said, answers: Answers, driver: DriverState) -> dict[str, A
     if driver.driver is None and said.error == "No such file or directory":
         return {"state": "no-driver", "problem": f"{TOOL}: {said.words}"}
     held = [f"pid {pids[0]} uses {node}" for node, pids in sorted(answers.holders.items()) if pids]
+    if driver.half_installed and not held:
+        # Its tool or a library of it is not there yet: what an installation has left half done is installed again.
+        return {"state": "no-driver", "problem": f"{TOOL}: {said.words}"}
     if NOT_STARTED.search(said.text) and not held:
         return {"state": "not-started", "problem": f"{TOOL}: {said.words}"}
     return {"state": "silent", "problem": "; ".join([f"{TOOL}: {said.words}", *held[:1]])}

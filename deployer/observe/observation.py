@@ -155,9 +155,13 @@ class Image(Facts):
 
 
 class BroughtImage(Facts):
-    """An image that deployer has brought onto the host, for an engine; `note` is the file that says so."""
+    """An image that deployer has brought onto the host, for an engine; `note` is the file that says so.
+
+    `source` is where it came from: `archive`, `unpacked` or `registry`.
+    """
 
     id: str
+    source: str = ""
     tags: tuple[str, ...] = ()
     runtime: str = ""
     note: str

@@ -53,7 +53,7 @@ def parse(
         raise too_old(str(raw["python_too_old"]), str(raw.get("executable")))
     try:
         return _parse(host, raw, catalog, settings, lock_alive, packages)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, ValidationError) as error:
         raise ProbeError(f"the probe's answer cannot be read: {type(error).__name__}: {error}") from error
 
 
@@ -290,7 +290,8 @@ def _brought(raw: Raw, data_key: str) -> Iterator[BroughtImage]:
             continue
         if posixpath.basename(path) == f"{str(identifier)[7:]}.json":
             runtime = str(known.get("runtime") or "")
-            yield BroughtImage(id=identifier, tags=tuple(map(str, tags)), runtime=runtime, note=path)
+            source = str(known.get("source") or "")
+            yield BroughtImage(id=identifier, source=source, tags=tuple(map(str, tags)), runtime=runtime, note=path)
 
 
 def _docker_disk(raw: Mapping[str, Any]) -> dict[str, Disk]:
@@ -390,7 +391,7 @@ def _deployment(
             volumes=tuple(record.get("volumes", ())),
             protocol=str(record.get("protocol") or "openai"),
         )
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, ValidationError) as error:
         strays = tuple(_process(each, raw) for each in own)
         return _broken(name, f"deployment.json is damaged: {type(error).__name__}: {error}", strays)
     leader, spec = _container(entry, raw, state) if state.container else _leader(entry, boot_id)

@@ -9,6 +9,7 @@ as all else that it does.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -349,7 +350,8 @@ def command(argv: List[str], timeout_s: float = COMMAND_TIMEOUT_S) -> Dict[str, 
     except subprocess.TimeoutExpired:
         # With what it has started, which is in its session. One that hangs in the kernel outlives even that, and is not
         # waited for.
-        os.killpg(started.pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            os.killpg(started.pid, signal.SIGKILL)
         return {"error": "no answer within %d s" % timeout_s}
     texts = [text[:TEXT_LIMIT].decode("utf-8", "replace") for text in printed]
     return {"rc": started.returncode, "stdout": texts[0], "stderr": texts[1]}
@@ -450,7 +452,7 @@ def pid_file(path: str) -> Dict[str, Any]:
     result = read_text(path)
     try:
         pid = int(json.loads(result.get("text") or "{}").get("pid") or 0)
-    except (ValueError, TypeError, AttributeError, OverflowError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return result
     return dict(result, process=process(pid))
 
@@ -548,7 +550,7 @@ def deployments(root: str, running: Dict[str, int]) -> Dict[str, Any]:
                 entry["process"] = process(int(json.loads(entry["pid_file"].get("text") or "{}").get("pid") or 0))
             if entry["process"] and record["health_url"]:
                 entry["health"] = http_status(record["health_url"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             entry["error"] = "%s: %s" % (type(error).__name__, error)
         found[os.path.basename(directory)] = entry
     return found
@@ -601,7 +603,7 @@ def pointed(stamps: Dict[str, str], placed: Callable[[str], str]) -> Dict[str, s
         path = placed(stamp)
         try:
             place = json.loads(str(read_text(path).get("text") or "")).get("path")
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             place = None
         found[name] = place if isinstance(place, str) and place.startswith("/") else path + ".nothing"
     return found

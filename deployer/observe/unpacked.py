@@ -231,6 +231,6 @@ def json_text(text: Any) -> dict[str, Any]:
     """A JSON object; empty where it is none."""
     try:
         found = json.loads(text or "")
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

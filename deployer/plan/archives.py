@@ -136,6 +136,8 @@ def _choose(draft: Draft, archive: Archive, kind: str, is_there: bool) -> Packag
             )
             return None
     fitting = [each for each in found if not (build and each.build and each.build != build)]
+    # One that bears the engine's own name is this engine's, beside one that is for others.
+    fitting = [each for each in fitting if draft.runtime.name in each.name] or fitting
     if len(fitting) > 1 and len({each.fingerprint for each in fitting}) > 1:
         remedy = "leave one of them there"
         if all(each.build for each in fitting):

@@ -11,6 +11,9 @@ from deployer.plan.archives import Places
 from deployer.plan.draft import Draft
 from deployer.plan.types import DriverSpec
 
+# The longest that a start of all chips may take.
+AT_WORK_S = 3600
+
 
 def plan(draft: Draft, driver: Driver, places: Places) -> DriverSpec:
     """The driver's part of a host, and the step that starts its chips."""
@@ -23,7 +26,9 @@ def plan(draft: Draft, driver: Driver, places: Places) -> DriverSpec:
     mode = "start"
     up = cards.state == "ok" and len(cards.chips) >= chips
     # A tool that is silent while the chips are started has said nothing; a screen that nobody can read stays one.
-    awaited = bool(have.installer) and not up and not draft.serving and cards.state != "unknown"
+    # One that is at work for hours has ended with all chips that there will be, and stays in the foreground.
+    working = have.installer is not None and have.installer.age_s <= AT_WORK_S
+    awaited = working and not up and not draft.serving and cards.state != "unknown"
     if draft.unseen and not awaited:
         # Said where the chips are allotted; nothing is started on a host that cannot be read.
         if have.installer:

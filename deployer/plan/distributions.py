@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 from packaging import tags
-from packaging.markers import UndefinedEnvironmentName
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from deployer.catalog.schema import Compile
 from deployer.observe.observation import Wheel
@@ -85,7 +85,7 @@ def _is_meant(text: str, environment: dict[str, str], extra: str) -> bool:
     try:
         marker = Requirement(text).marker
         return bool(marker is None or marker.evaluate({**environment, "extra": extra}))
-    except (InvalidRequirement, UndefinedEnvironmentName):
+    except (InvalidRequirement, InvalidVersion, UndefinedComparison, UndefinedEnvironmentName):
         return False
 
 

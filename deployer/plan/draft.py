@@ -57,11 +57,23 @@ class Draft:
     @property
     def unseen(self) -> str:
         """Why the chips cannot be seen; empty where they are, or where the reboot of an installation will show them."""
-        cards, driver = self.observation.cards, self.observation.driver
-        if cards is None or cards.state not in UNSEEN:
+        cards = self.observation.cards
+        if cards is None or cards.state not in UNSEEN or self.awaits_reboot:
             return ""
-        installed = driver.installed_boot if driver else ""
-        return "" if installed and installed == self.observation.boot_id else cards.problem or cards.state
+        return cards.problem or cards.state
+
+    @property
+    def awaits_reboot(self) -> bool:
+        """Whether deployer has installed a driver in this boot that takes effect with the next; others need none."""
+        driver, have = self.accelerator.driver, self.observation.driver
+        if driver is None or have is None or driver.every_boot or driver.packages:
+            return False
+        return bool(have.installed_boot) and have.installed_boot == self.observation.boot_id
+
+    @property
+    def using(self) -> tuple[str, ...]:
+        """Every deployment of the host with a process, also one that does not answer yet."""
+        return tuple(dict.fromkeys(e.deployment for e in self.observation.deployments.values() if e.process))
 
     @property
     def privileged(self) -> bool:

@@ -36,7 +36,7 @@ class _Driver:
         if reason is not None:
             self._prepare()
             # An account alone is made beside what runs.
-            interrupts = bool(self.installs) and any(each.process for each in self.observation.deployments.values())
+            interrupts = bool(self.installs) and self._interrupts()
             seconds = self.driver.install_s + FIRMWARE_S * any(each.kind == "firmware" for each in self.installs)
             self.draft.step(self.driver.role, reason, seconds, interrupts=interrupts)
         self._reboot(installs=bool(self.installs))
@@ -45,8 +45,9 @@ class _Driver:
     def _install(self) -> str | None:
         """Which packages to install in which order, and why; None where all is right."""
         have, asked = self.have, self.draft.settings.driver_version
-        if have.driver is None and self.draft.serving:
-            # What cannot be read is not what is absent: a driver that serves is one.
+        cards = self.observation.cards
+        if have.driver is None and (self.draft.using or (cards and cards.state == "ok")):
+            # S3-R19: what cannot be read is not what is absent; a driver that works is one.
             self._leave(f"its version cannot be read ({self.driver.directory})")
             return None
         if have.driver is None or have.half_installed:
@@ -74,11 +75,14 @@ class _Driver:
 
     def _complete(self, version: str) -> str | None:
         """The driver is there: firmware, their agreement, and the account."""
-        have = self.have
+        have, cards = self.have, self.observation.cards
+        if have.firmware is None and (self.draft.using or (cards and cards.firmware_version)):
+            self._leave("the firmware's version cannot be read")
+            return None
         if have.firmware is None:
             self._take("firmware", version)
             return f"firmware absent → install {self._words()}"
-        if have.compatible is False and self.draft.serving and not self.draft.settings.driver_version:
+        if have.compatible is False and self.draft.using and not self.draft.settings.driver_version:
             # S3-R19: what works is left alone.
             self._leave(f"its files say that firmware {have.firmware} does not go with driver {version}")
             return None
@@ -101,9 +105,10 @@ class _Driver:
         return None
 
     def _leave(self, why: str) -> None:
-        """A driver that serves stays as it is."""
-        self.draft.notes.append(f"{why}; {', '.join(self.draft.serving)} serves, so the driver is left alone")
-        self.draft.satisfied[self.driver.role] = "what serves has a driver that works"
+        """A driver that works stays as it is."""
+        who = f"{', '.join(self.draft.using)} uses it" if self.draft.using else "its chips answer"
+        self.draft.notes.append(f"{why}; {who}, so the driver is left alone")
+        self.draft.satisfied[self.driver.role] = "the driver works"
 
     def _kernel(self) -> None:
         """S3-R13, S3-X05: the running kernel against those that the vendor lists for the driver's version.
@@ -187,7 +192,7 @@ class _Driver:
     def _stale(self, cards: AcceleratorState) -> str:
         """What says that something newer is installed than runs; empty where nothing does."""
         found = _newer(self.have.driver, cards.driver_version) or _newer(self.have.firmware, cards.firmware_version)
-        if found or not self.have.installed_boot or self.have.installed_boot != self.observation.boot_id:
+        if found or not self.draft.awaits_reboot:
             return found
         if self.have.reboot_asked:
             return "the installer asked for one"
@@ -206,8 +211,11 @@ class _Driver:
             self._step_reboot(f"the devices are not started ({cards.problem})")
 
     def _step_reboot(self, why: str) -> None:
-        interrupts = any(each.state == "running" for each in self.observation.containers)
-        self.draft.step("reboot", f"{why} → reboot", REBOOT_S, interrupts=interrupts, reboots=True)
+        self.draft.step("reboot", f"{why} → reboot", REBOOT_S, interrupts=self._interrupts(), reboots=True)
+
+    def _interrupts(self) -> bool:
+        """Whether anything runs that may use the cards, also what is not deployer's."""
+        return bool(self.draft.using) or any(each.state == "running" for each in self.observation.containers)
 
 
 def _begins(kernel: str, prefix: str) -> bool:
@@ -216,8 +224,11 @@ def _begins(kernel: str, prefix: str) -> bool:
 
 def _newer(installed: str | None, running: str | None) -> str:
     """Two versions that are not one, in words."""
-    # The tool may add a build to what the file says: 24.1.0 and 24.1.0.b062 are one.
-    if installed is None or running is None or f"{running}.".startswith(f"{installed}."):
+    if installed is None or running is None:
+        return ""
+    # One of them may name a build too: 24.1.0 and 24.1.0.b062 are one version.
+    short, long = sorted((f"{installed}.", f"{running}."), key=len)
+    if long.startswith(short):
         return ""
     return f"{installed} is installed and {running} runs"
 

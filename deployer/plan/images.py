@@ -89,7 +89,11 @@ def _image(draft: Draft, docker: Docker) -> ImageSpec:
     if archive and not archive.problem and reference not in archive.tags:
         _tell_name(draft, archive.name, reference, archive.tags)
         reference = archive.tags[0] if archive.tags else identifier
-    kept = _of_what_serves(draft, docker, reference) if archive is None and not settings.image else None
+    kept = (
+        _of_what_serves(draft, docker, reference)
+        if archive is None and not (settings.image or settings.image_source == "registry")
+        else None
+    )
     there = kept or next(
         (each for each in docker.images if (each.id == identifier if identifier else reference in each.tags)), None
     )
@@ -134,11 +138,12 @@ def _of_what_serves(draft: Draft, docker: Docker, reference: str) -> Image | Non
 
     Its name need not be the catalog's, and what serves is not replaced since a file of the control node is gone.
     """
-    gone = draft.observation.packages == () or draft.observation.packages_problem
-    if not gone or any(reference in each.tags for each in docker.images):
-        return None
     own = {each.container for each in draft.have.values() if each.process}
     used = {each.image_id for each in draft.observation.containers if each.name in own}
+    gone = draft.observation.packages == () or draft.observation.packages_problem
+    from_archive = used <= {each.id for each in draft.observation.brought if each.source == "archive"}
+    if not (gone or from_archive) or any(reference in each.tags for each in docker.images):
+        return None
     return next((each for each in docker.images if each.id in used), None) if len(used) == 1 else None
 
 

@@ -48,12 +48,12 @@ def plan(draft: Draft, driver: Driver) -> DriverSpec:
     elif draft.unseen:
         # Said where the chips are allotted; nothing is installed on a host that cannot be read.
         pass
-    elif cards.state == "ok" and not _is_another(draft, have) and (not broken or draft.serving):
+    elif cards.state == "ok" and not _is_another(draft, have) and (not broken or draft.using):
         draft.satisfied[driver.role] = f"driver {_shown(have)}, {_counted(cards)}"
         if broken:
-            users = ", ".join(draft.serving)
+            users = ", ".join(draft.using)
             draft.notes.append(
-                f"{broken}: left as it is while {users} serves, and apt installs nothing before it is mended; "
+                f"{broken}: left as it is while {users} runs, and apt installs nothing before it is mended; "
                 f"`deployer down` of {users}, then run the same command again"
             )
     else:
@@ -130,15 +130,9 @@ def _counted(cards: AcceleratorState) -> str:
     return f"{good} of {most} chips" if good < most else f"{good} chips"
 
 
-def _running(draft: Draft) -> list[str]:
-    """Deployments with a process, also one that does not answer yet."""
-    found = draft.observation.deployments.values()
-    return list(dict.fromkeys(each.deployment for each in found if each.process))
-
-
 def _users(draft: Draft, cards: AcceleratorState) -> dict[str, str]:
     """Who uses the cards → what helps."""
-    users = {name: f"`deployer down` of {name}" for name in _running(draft)}
+    users = {name: f"`deployer down` of {name}" for name in draft.using}
     for who in chips.holders(draft, cards.chips).values():
         if not who.startswith("deployment "):
             users.setdefault(who.partition(",")[0], "stop it")
@@ -179,7 +173,7 @@ def _install(
             + (f"; {hint}" if hint else ""),
         )
         return method, ()
-    users = _users(draft, cards) if cards.state in ("ok", "not-started") else {}
+    users = {} if cards.state in ("absent", "no-driver") else _users(draft, cards)
     if users:
         draft.refuse(
             "driver",
@@ -220,7 +214,7 @@ def _install(
         why = f"{said} → {first} {version} again"
     else:
         why = f"driver absent ({cards.problem}) → install {version}"
-    draft.step(driver.role, f"{why} ({method})", driver.install_s, interrupts=bool(_running(draft)))
+    draft.step(driver.role, f"{why} ({method})", driver.install_s, interrupts=bool(draft.using))
     return method, tuple(draft.stage(each) for each in (*beside, *found))
 
 

@@ -21,7 +21,8 @@ PROMPT = "Hello"
 MAX_TOKENS = 16
 # A greeting's answer ends long before; one that goes on and on is seen to.
 JUDGED_TOKENS = 64
-REQUEST_TIMEOUT_S = 120.0
+# As much for each token as sixteen of them had in two minutes.
+REQUEST_TIMEOUT_S = 120.0 * JUDGED_TOKENS / MAX_TOKENS
 LIST_TIMEOUT_S = 5.0
 
 

@@ -14,15 +14,20 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 SHOWN = 60
 # Colours and cursor moves of a terminal.
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-Z\\-_]")
-_SPACES = "\t\n\r\v\f"
+# And one vendor's own sign.
+_SPACES = "\t\n\r\v\f\x85\uf8ff"
 # Scripts that stand beside each other in good answers, by the first words of their characters' names.
 _USUAL = (
     "LATIN", "CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH",
 )  # fmt: skip
 # Their letters are signs of formulas and of emoticons, too.
-_SIGNS = ("GREEK", "MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER", "SUPERSCRIPT", "SUBSCRIPT", "MODIFIER")
-# Foreign scripts in one answer from which nobody can have meant them.
+_SIGNS = (
+    "GREEK", "MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER", "SUPERSCRIPT", "SUBSCRIPT", "MODIFIER",
+    "CIRCLED", "PARENTHESIZED", "ROMAN", "SQUARED", "NEGATIVE",
+)  # fmt: skip
+# Foreign scripts in one phrase from which nobody can have meant them; a whole answer may be a list of greetings.
 _SCRIPTS = 2
+_PHRASE = re.compile(r"[^,.!?;:/|()\[\]\"\n、。！？；：（）«»“”…—-]+")
 # What ends a turn in the templates of chats: in an answer that did not end there, the engine does not know its end.
 _END = re.compile(
     r"<\|(im_end|im_start|endoftext|eot_id|end_of_text|user|assistant|observation)\|>|<｜end▁of▁sentence｜>"
@@ -79,14 +84,15 @@ def _controls(text: str) -> str:
 def _scripts(text: str) -> str:
     """Words of several scripts, beside those that stand together anyway; one letter may be a face or a sign."""
     letters = "".join(each for each in text if not unicodedata.category(each).startswith("M"))
-    found: set[str] = set()
-    for word in re.findall(r"[^\W\d_]{2,}", letters):
-        scripts = [unicodedata.name(each, "").split(" ", 1)[0] for each in word]
-        found |= {one for one, other in pairwise(scripts) if one == other}
-    foreign = sorted(found - {*_USUAL, *_SIGNS, ""})
-    if len(foreign) < _SCRIPTS:
-        return ""
-    return f"words of several scripts ({', '.join(each.capitalize() for each in foreign)})"
+    for phrase in _PHRASE.findall(letters):
+        found: set[str] = set()
+        for word in re.findall(r"[^\W\d_]{2,}", phrase):
+            scripts = [unicodedata.name(each, "").split(" ", 1)[0] for each in word]
+            found |= {one for one, other in pairwise(scripts) if one == other}
+        foreign = sorted(found - {*_USUAL, *_SIGNS, ""})
+        if len(foreign) >= _SCRIPTS:
+            return f"words of several scripts ({', '.join(each.capitalize() for each in foreign)})"
+    return ""
 
 
 def _endless(text: str) -> str:
@@ -101,6 +107,8 @@ def _endless(text: str) -> str:
 def _one_sign(text: str) -> str:
     """What chips answer that have computed no number: the first word of the vocabulary, for ever."""
     plain = "".join(text.split())
-    if len(plain) >= _LEAST_TEXT and len(set(plain)) == 1:
+    # A line of dots or dashes is a good answer's, too.
+    ruled = len(set(plain)) == 1 and unicodedata.category(plain[0])[0] in "PS" and plain[0] != "!"
+    if len(plain) >= _LEAST_TEXT and len(set(plain)) == 1 and not ruled:
         return f"nothing but {plain[0]!r}"
     return ""

@@ -145,6 +145,10 @@ SAID = {
         "for file:///mnt/repodata/repomd.xml [Couldn't open file /mnt/repodata/repomd.xml]"
     ),
     "repository-old": "E: The repository 'http://10.0.0.5/debian bullseye Release' does not have a Release file.",
+    "repository-changed": (
+        "E: Failed to fetch http://10.0.0.5/debian/dists/bullseye/main/Packages.gz  Hash Sum mismatch"
+    ),
+    "repository-refuses": "E: Failed to fetch http://10.0.0.5/debian/pool/d/dkms.deb  403  Forbidden [IP: 10.0.0.5 80]",
     "repository-unreachable": (
         "Error: Failed to download metadata for repo 'OS': Cannot prepare internal mirrorlist: Curl error (6): "
         "Couldn't resolve host name for http://repo.example/OS [Could not resolve host: repo.example]"
@@ -257,6 +261,10 @@ OTHER_WORDS = [
     # The installer's own words are the consequence.
     ("modprobe: ERROR: could not insert 'drv_davinci_intf': Required key not available\n[ERROR]Dkms install failed",
      "failed", "secure-boot"),
+    ("sophon-libsophon : Depends: libncurses5 (>= 6.0) but it is not installable\nE: Unmet dependencies. Try "
+     "'apt --fix-broken install' with no packages (or specify a solution).", "failed", "sophon-no-libncurses5"),
+    ("Waiting for cache lock: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 12 (apt)...\n"
+     "E: Unable to locate package foo", "failed", "package-missing"),
     ("W: Failed to fetch http://deb.debian.org/debian/dists/bookworm/InRelease  Temporary failure resolving "
      "'deb.debian.org'", "failed", "repository-unreachable"),
     ("W: Failed to fetch http://a.invalid/debian/dists/bookworm/InRelease  Could not resolve 'a.invalid'", "failed",

@@ -13,6 +13,11 @@ R = garbled.REPLACEMENT
 GOOD: dict[str, tuple[str, dict[str, Any]]] = {
     # name: answer, how it ended
     "English": ("Hello! How can I assist you today?", {}),
+    "a list of greetings": ("Hello! 你好! Привет! 안녕하세요! How can I help?", {}),
+    "a numbered list": ("①②③ first, ⅣⅤⅥ then", {}),
+    "a rule": ("-" * 64, {"cut": True}),
+    "a line of dots": ("." * 40, {"cut": True}),
+    "a vendor's own sign": ("Hello \uf8ff", {}),
     "Chinese": ("你好！很高兴见到你，有什么我可以帮忙的吗？", {}),
     "Chinese and English in one word": ("你好！我是通义千问Qwen2.5，可以帮你写Python代码、翻译English等。", {}),
     "Japanese": ("こんにちは！今日はどのようにお手伝いできますか？カタカナもOKです。", {}),

@@ -179,7 +179,7 @@ def test_role_writes_the_note_that_is_read() -> None:
     variables: dict[str, Any] = {
         "_image_brought": loaded,
         "deployer_observation": {"docker": {"images": [{"id": C}]}},
-        "deployer_spec": {"image": {"notes": "/n", "runtime": "txnn"}},
+        "deployer_spec": {"image": {"notes": "/n", "runtime": "txnn", "source": "archive"}},
     }
 
     def rendered(text: str, **more: Any) -> Any:
@@ -191,8 +191,8 @@ def test_role_writes_the_note_that_is_read() -> None:
         path = rendered(task["ansible.builtin.copy"]["dest"], item=item)
         found[path] = json.loads(rendered(task["ansible.builtin.copy"]["content"], item=item))
     assert found == {
-        f"/n/{A[7:]}.json": {"id": A, "tags": ["x:1"], "runtime": "txnn"},
-        f"/n/{B[7:]}.json": {"id": B, "tags": [], "runtime": "txnn"},
+        f"/n/{A[7:]}.json": {"id": A, "tags": ["x:1"], "runtime": "txnn", "source": "archive"},
+        f"/n/{B[7:]}.json": {"id": B, "tags": [], "runtime": "txnn", "source": "archive"},
     }
 
 

@@ -63,10 +63,12 @@ options:
 author: deployer
 """
 
+import contextlib
 import glob
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -156,15 +158,20 @@ def devices(arguments):
         return 0, "no device node yet", False
     environment = dict(os.environ, LC_ALL="C")
     try:
-        done = subprocess.run(
+        done = subprocess.Popen(
             arguments["command"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=arguments["command_timeout_s"], check=False, env=environment,
+            env=environment, start_new_session=True,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return 0, "no answer within %d s" % arguments["command_timeout_s"], False
     except OSError as error:
         return 0, str(error), False
-    lines = done.stdout.decode("utf-8", "replace").splitlines()
+    try:
+        printed = done.communicate(timeout=arguments["command_timeout_s"])[0]
+    except subprocess.TimeoutExpired:
+        # One that hangs in the kernel outlives even that, and is not waited for.
+        with contextlib.suppress(OSError):
+            os.killpg(done.pid, signal.SIGKILL)
+        return 0, "no answer within %d s" % arguments["command_timeout_s"], False
+    lines = printed.decode("utf-8", "replace").splitlines()
     said = "".join([line.strip() for line in lines if line.strip()][-1:])[:200]
     if done.returncode != 0:
         return 0, said or "status %d" % done.returncode, False
