@@ -189,7 +189,8 @@ def test_role_writes_the_note_that_is_read() -> None:
     found = {}
     for item in rendered(task["loop"], _image_there=there):
         path = rendered(task["ansible.builtin.copy"]["dest"], item=item)
-        found[path] = json.loads(rendered(task["ansible.builtin.copy"]["content"], item=item))
+        note = {name: rendered(text, item=item) for name, text in task["vars"]["_image_note"].items()}
+        found[path] = json.loads(rendered(task["ansible.builtin.copy"]["content"], _image_note=note))
     assert found == {
         f"/n/{A[7:]}.json": {"id": A, "tags": ["x:1"], "runtime": "txnn", "source": "archive"},
         f"/n/{B[7:]}.json": {"id": B, "tags": [], "runtime": "txnn", "source": "archive"},
