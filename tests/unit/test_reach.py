@@ -209,7 +209,8 @@ def test_login_with_a_password(way: str, lab: Path, looks: Looks) -> None:
     assert isinstance(looked, reach.Looked), looked
     assert "right" not in (lab / "arguments").read_text()
     assert (lab / "runs").read_text() == "run\n"
-    assert not list(Path("/dev/shm").glob("psm_*"))
+    # Other programs of the machine have such segments too, and large ones.
+    assert not [each for each in Path("/dev/shm").glob("psm_*") if each.stat().st_size < 65536]
 
 
 def test_wrong_password_is_tried_once(lab: Path, looks: Looks) -> None:
