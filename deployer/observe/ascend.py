@@ -77,7 +77,7 @@ def _no_answer(said: Said, answers: Answers, driver: DriverState) -> dict[str, A
     """Why the tool did not show the cards: only what says that they are not started means that they are not."""
     if driver.driver is None and said.error == "No such file or directory":
         return {"state": "no-driver", "problem": f"{TOOL}: {said.words}"}
-    held = [f"pid {pids[0]} uses {node}" for node, pids in sorted(answers.holders.items()) if pids]
+    held = answers.uses
     if driver.half_installed and not held:
         # Its tool or a library of it is not there yet: what an installation has left half done is installed again.
         return {"state": "no-driver", "problem": f"{TOOL}: {said.words}"}

@@ -125,6 +125,11 @@ class Answers:
         """Device node → processes that have it open, of those that were looked for."""
         return {str(node): [int(pid) for pid in pids] for node, pids in self.raw.get("holders", {}).items()}
 
+    @property
+    def uses(self) -> list[str]:
+        """The first process of each node that is open, in words."""
+        return [f"pid {pids[0]} uses {node}" for node, pids in sorted(self.holders.items()) if pids]
+
     def _of(self, kind: str, key: str) -> Mapping[str, Any]:
         found = self.raw.get(kind, {}).get(key, {})
         return found if isinstance(found, Mapping) else {}

@@ -69,7 +69,7 @@ def _no_answer(said: Said, answers: Answers) -> dict[str, Any]:
     """
     loaded = answers.exists(MODULE) or any(answers.glob(each) for each in NODES)
     problem = f"{TOOL}: {'not installed' if said.rc == 127 else said.words}"
-    held = [f"pid {pids[0]} uses {node}" for node, pids in sorted(answers.holders.items()) if pids]
+    held = answers.uses
     if loaded and (said.rc is None or held):
         return {"state": "silent", "problem": "; ".join([problem, *held[:1]])}
     return {"state": "not-started" if loaded else "no-driver", "problem": problem}
