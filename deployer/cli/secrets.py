@@ -51,6 +51,10 @@ class Secrets:
         self.environment |= {"ANSIBLE_BECOME_PASSWORD_FILE": path, "ANSIBLE_BECOME_ASK_PASS": "False"}
         self.words += ["--become-password-file", path]
 
+    def not_asked(self, name: str) -> None:
+        """A file has the password: ansible-playbook asks where ansible.cfg says so, whatever file it is given."""
+        self.environment[f"ANSIBLE_{name.upper()}"] = "False"
+
     def ask_vault(self) -> str:
         """Ask for the password of the vault; a vault identity for Ansible."""
         self.environment |= {"ANSIBLE_ASK_VAULT_PASS": "False"}

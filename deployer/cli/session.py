@@ -429,7 +429,10 @@ def _ask(options: HostOptions, secrets: Secrets) -> list[str]:
     given = reach.parsed(["ansible-playbook", "up.yml", *options.other])
 
     def wanted(name: str, configured: bool) -> bool:
-        return configured and not given[reach.PASSWORD_FILES[name]]
+        if configured and given[reach.PASSWORD_FILES[name]]:
+            secrets.not_asked(name)
+            return False
+        return configured
 
     if options.ask_pass or wanted("ask_pass", constants.DEFAULT_ASK_PASS):
         secrets.ask_login()

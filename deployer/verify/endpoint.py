@@ -75,9 +75,10 @@ def verify_endpoint(
     try:
         client = _client(endpoint, REQUEST_TIMEOUT_S)
         _require_model(client, model)
-        for path, ask in (("/v1/completions", _completion), ("/v1/chat/completions", _chat)):
+        chat = functools.partial(_chat, most=MAX_TOKENS if random_weights else JUDGED_TOKENS)
+        for path, ask in (("/v1/completions", _completion), ("/v1/chat/completions", chat)):
             try:
-                found[path] = ask(client, model, counted, MAX_TOKENS if random_weights else JUDGED_TOKENS)
+                found[path] = ask(client, model, counted)
             except Exception as error:
                 if both or not _is_missing(error) or (path == "/v1/chat/completions" and not found):
                     raise
@@ -143,7 +144,7 @@ def _judge(path: str, answer: _Answer) -> None:
         raise WrongAnswerError(f"garbled: {path} answered {garbled.shown(answer.text)!r}: {why}")
 
 
-def _completion(client: OpenAI, model: str, counted: bool, most: int) -> _Answer:  # noqa: ARG001
+def _completion(client: OpenAI, model: str, counted: bool) -> _Answer:
     answer = client.completions.create(model=model, prompt=PROMPT, max_tokens=MAX_TOKENS, temperature=0)
     tokens = answer.usage.completion_tokens if answer.usage else 0
     text = answer.choices[0].text if answer.choices else ""

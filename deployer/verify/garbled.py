@@ -32,6 +32,9 @@ _PHRASE = re.compile(r"[^,.!?;:/|()\[\]\"\n、。！？；：（）«»“”…
 _END = re.compile(
     r"<\|(im_end|im_start|endoftext|eot_id|end_of_text|user|assistant|observation)\|>|<｜end▁of▁sentence｜>"
 )
+# How vocabularies write a blank, or a byte that is no character, before it is decoded.
+_UNDECODED = re.compile(r"[Ġ▁](?=\w)|<0x[0-9A-F]{2}>")
+_UNDECODED_LEAST = 3
 # At least eight times.
 _REPEAT = re.compile(r"(.{1,24}?)\1{7,}\s*\Z", re.DOTALL)
 _LEAST_TEXT = 12
@@ -52,6 +55,8 @@ def reason(text: str, *, cut: bool, chat: bool = True, pieces: bool = False) -> 
         _replaced(text, cut=cut, pieces=pieces)
         or _controls(text)
         or _scripts(text)
+        or _undecoded(text)
+        or (_turns(text, cut=cut) if chat else "")
         or (_endless(text) if cut and chat else "")
         or _one_sign(text)
     )
@@ -95,9 +100,20 @@ def _scripts(text: str) -> str:
     return ""
 
 
-def _endless(text: str) -> str:
-    if mark := _END.search(text):
+def _undecoded(text: str) -> str:
+    found = _UNDECODED.findall(text)
+    return f"pieces of a vocabulary ({found[0]!r}), not text" if len(found) >= _UNDECODED_LEAST else ""
+
+
+def _turns(text: str, *, cut: bool) -> str:
+    """A mark that ends a turn, and goes on behind it; at the very end of an answer that ended there it may be left."""
+    mark = _END.search(text)
+    if mark and (cut or _END.sub("", text[mark.end() :]).strip()):
         return f"the mark {mark[0]} in the text, at which it should have ended"
+    return ""
+
+
+def _endless(text: str) -> str:
     match = _REPEAT.search(text[-600:])
     if match and len(match[0]) >= max(_LEAST_TEXT, _SHARE * len(text)) and any(each.isalnum() for each in match[1]):
         return f"{match[1].strip()!r} again and again, without an end"

@@ -338,6 +338,10 @@ NOT_IN = {
     "an account among others": ("ops is in the sudoers file", "sudo-not-allowed"),
     "a file that may not be read": ("cat: /etc/shadow: Permission denied", "ssh-auth"),
     "a package that provides nothing wrong": ("nothing to do", "package-missing"),
+    "a client that cannot ask an engine": (
+        "Error while fetching server API version: Not supported URL scheme http+docker",
+        "docker-down",
+    ),
 }
 
 

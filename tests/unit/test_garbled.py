@@ -54,6 +54,7 @@ GOOD: dict[str, tuple[str, dict[str, Any]]] = {
     "nothing to see": ("  \n", {}),
     "what goes on from a word": (" Hello" * 10, {"cut": True, "chat": False}),
     "a mark of the end where it ended": ("Hello! How can I help you?<|im_end|>", {}),
+    "a space of a vocabulary that is a sign": ("In byte-level BPE, Ġ means a space and ▁ does in SentencePiece.", {}),
     "a program's colours": ("\x1b[32mHello\x1b[0m there", {"pieces": True}),
     "a program that loses one emoji": (f"Hello there, my friend! {R}{R}{R}{R} How are you?", {"pieces": True}),
 }
@@ -74,6 +75,10 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "Chinese without an end": ("你好，" + "的" * 60, {"cut": True}, "'的' again and again"),
     "a sentence without an end": ("I am here. " + "Hello there! " * 8, {"cut": True}, "again and again"),
     "an end that is not known": ("Hello! How are you?<|im_end|>\n<|im_start|>user\nWhat", {"cut": True}, "<|im_end|>"),
+    "a turn of another's": ("Hello! How are you?<|im_end|>\n<|im_start|>user\nFine, thanks.", {}, "<|im_end|>"),
+    "pieces of a vocabulary": ("HelloĠthere!ĠHowĠareĠyou?", {}, "pieces of a vocabulary ('Ġ')"),
+    "pieces of another": ("Hello!▁How▁are▁you?", {}, "pieces of a vocabulary ('▁')"),
+    "bytes of a vocabulary": ("<0xE4><0xBD><0xA0><0xE5><0xA5><0xBD>", {}, "pieces of a vocabulary ('<0xE4>')"),
     "glm's end": ("Hello 👋! I'm ChatGLM. <|user|> hi <|assistant|>", {"cut": True}, "<|user|>"),
     "no number computed": ("!" * 16, {"cut": True}, "nothing but '!'"),
     "no number computed, as it ended": ("!" * 16, {"chat": False}, "nothing but '!'"),

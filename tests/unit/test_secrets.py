@@ -182,6 +182,21 @@ def test_what_ansible_cfg_says_to_ask_for_is_asked_for(box: Box) -> None:
     assert "--ask-pass asks for a password, and there is no terminal" in result.err
 
 
+@pytest.mark.parametrize(
+    ("setting", "option"), [("ask_pass", "connection_password_file"), ("become_ask_pass", "become_password_file")]
+)
+def test_what_a_file_has_is_not_asked_for(setting: str, option: str, box: Box) -> None:
+    """Neither here nor by ansible-playbook, which would ask in spite of the file."""
+    (box.home / "password").write_text("sw0rdfish\n")
+    section = "privilege_escalation" if "become" in setting else "defaults"
+    (box.home / "ansible.cfg").write_text(f"[{section}]\n{setting} = true\n")
+    result = box.run("up", "--check", "--model", "tiny-qwen2", "--", f"--{option.replace('_', '-')}=password")
+    assert result.status == 0, result.err
+    logs = [path.read_text(encoding="utf-8") for path in box.home.rglob("ansible.log")]
+    assert logs
+    assert not any("password:" in each.lower() for each in logs), logs
+
+
 def test_asked_on_a_terminal_without_echo_and_in_no_record(box: Box) -> None:
     words = [str(BIN / "deployer"), "plan", "-i", str(box.inventory), "-m", "tiny-qwen2", "-kK"]
     ours, theirs = pty.openpty()
