@@ -38,7 +38,7 @@ def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
         _require_choice(draft)
     awaited = _awaited(draft)
     if draft.unseen and not awaited:
-        return _unseen(draft)
+        return _unseen(draft, parallel)
     chips = cards.chips or _expected(draft, cards)
     if awaited and cards.chips:
         # Those that are up so far are not all that there will be.
@@ -73,12 +73,16 @@ def plan(draft: Draft, parallel: int | None = None) -> list[Allotment]:
     return allotted
 
 
-def _unseen(draft: Draft) -> list[Allotment]:
+def _unseen(draft: Draft, parallel: int | None) -> list[Allotment]:
     """What serves keeps the chips that it has; nothing is allotted where they cannot be seen."""
     wanted, ports = draft.settings.replicas, _Ports(draft)
     count = 1 if draft.runtime.one_server else wanted if isinstance(wanted, int) else max(draft.have, default=1)
     have = [draft.have.get(replica) for replica in range(1, count + 1)]
-    if not all(each and each.ready and each.chips for each in have):
+    # T1-X35: one server has the chips of all its replicas, so another number of them is another set of chips.
+    if draft.runtime.one_server and isinstance(wanted, int):
+        group = parallel or draft.settings.tensor_parallel or draft.placement.tensor_parallel[0]
+        have = [each for each in have if each and len(each.chips) == wanted * group]
+    if not have or not all(each and each.ready and each.chips for each in have):
         return [Allotment(1, (), draft.port)]
     return [Allotment(each.replica, each.chips, ports.take(each.replica)) for each in have if each]
 

@@ -49,6 +49,10 @@ SAID = {
     "sophon-memory": "[bmlib_memory][error] bm_alloc_gmem failed, dev_id = 0, size = 0xfed7000",
     "sophon-map-at": "[warning] [engine_llm.cpp:1088] Try to get internal input tensors when addr_mode is not 1.",
     "sophon-not-a-pair": "[BMRT][bmrt_get_network_info:452] WRONG:net name:embedding invalid",
+    "sophon-wheel-missing": (
+        "in a container of sha256:9677bb, status 1:\nERROR: Could not find a version that satisfies the requirement "
+        "streamlit>=1.33.0 (from versions: none)\nERROR: No matching distribution found for streamlit>=1.33.0"
+    ),
     "sophon-no-libncurses5": " sophon-libsophon : Depends: libncurses5 (>= 6.0) but it is not installable",
     "sophon-no-lsb": "\tredhat-lsb-core is needed by sophon-driver-0.5.1-1.x86_64",
     "sophon-no-dkms": " sophon-driver : Depends: dkms but it is not installable",

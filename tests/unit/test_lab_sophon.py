@@ -766,6 +766,18 @@ def test_each_set_of_wheels_is_what_its_line_installs_and_no_more(made: Path, tm
         install(made, ("wheels-upstream/wheels.tar.gz",), tmp_path / "more", *LINE, "tiktoken")
 
 
+@needs_gcc
+def test_wheels_of_sophon_demo_are_what_its_requirements_ask_for(made: Path, tmp_path: Path) -> None:
+    source = next((made / "sophon-demo-0.2.5").iterdir())
+    with tarfile.open(source) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (requirements,) = tmp_path.glob("*/sample/Qwen/python/requirements.txt")
+    site = install(
+        made, ("always/wheels-sophon-demo.tar.gz",), tmp_path / "w", "-r", str(requirements), "sophon>=3.8.0"
+    )
+    assert list(site.glob("streamlit-*.dist-info"))
+
+
 # What a host is lent.
 
 
