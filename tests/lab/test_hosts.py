@@ -15,7 +15,7 @@ import yaml
 from tests.box import BIN
 from tests.lab.labbox import LabBox
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.full]
 INVENTORY = """\
 [deb]
 d11 ansible_host=192.0.2.61 lab_os=debian11

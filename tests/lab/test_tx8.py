@@ -13,7 +13,7 @@ import pytest
 from tests.box import steps
 from tests.lab.labbox import LabBox, problem, refusals, statuses
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.full]
 MODEL = "deepseek-r1-distill-qwen-7b"
 HOME = "/var/lib/deployer/home"
 WEIGHTS, KCORE = f"{HOME}/DeepSeek-R1-Distill-Qwen-7B", f"{HOME}/deepseek_7b_bf16_seq8192_c4"
@@ -217,7 +217,6 @@ def test_archive_with_a_dot_is_the_one_inside(lab: LabBox, files: Path) -> None:
     assert "txnn.1.2.1_build0307: the archive that is inside the one wanted" in refusal["found"]
 
 
-@pytest.mark.full
 def test_vendor_s_client_asks_the_server(lab: LabBox, tmp_path: Path) -> None:
     result = lab.verb("run", "client", "-m", MODEL, "--max-tokens", "8", "--to", str(tmp_path), "--json")
     assert result.status == 0, result.out + result.err
@@ -225,7 +224,6 @@ def test_vendor_s_client_asks_the_server(lab: LabBox, tmp_path: Path) -> None:
     assert len(list((tmp_path / "tx1").glob("TX8_online_batchsize_1_*.log"))) == 2
 
 
-@pytest.mark.full
 def test_offline_job_takes_a_free_group_and_its_answers_are_fetched(lab: LabBox, tmp_path: Path) -> None:
     questions = tmp_path / "questions.txt"
     questions.write_text("Where is Beijing?\n")
@@ -253,7 +251,6 @@ def test_one_run_brings_it_back_after_a_reboot(lab: LabBox) -> None:
     assert chips(lab) == [0, 1, 2, 3]
 
 
-@pytest.mark.full
 def test_eight_replicas_are_one_server_on_all_chips(lab: LabBox) -> None:
     result = lab.up("-e", "deployer_replicas=8", model=MODEL)
     assert result.status == 0, result.out + result.err
@@ -263,7 +260,6 @@ def test_eight_replicas_are_one_server_on_all_chips(lab: LabBox) -> None:
     assert steps(again.json["hosts"]["tx1"]) == []
 
 
-@pytest.mark.full
 def test_eight_batches_offline_once_the_server_is_down(lab: LabBox, tmp_path: Path) -> None:
     words = ("run", "offline", "-m", MODEL, "--batches", "8", "--max-tokens", "8", "--to", str(tmp_path), "--json")
     held = lab.verb(*words)
@@ -276,7 +272,6 @@ def test_eight_batches_offline_once_the_server_is_down(lab: LabBox, tmp_path: Pa
     assert lab.up(model=MODEL).status == 0
 
 
-@pytest.mark.full
 def test_installer_that_stays_is_left_running_and_told(lab: LabBox) -> None:
     lab.fault("tx1", "installer-stays")
     lab.lab("reboot", "tx1")
@@ -289,7 +284,6 @@ def test_installer_that_stays_is_left_running_and_told(lab: LabBox) -> None:
     lab.fault("tx1", "installer-stays", on=False)
 
 
-@pytest.mark.full
 def test_chip_that_does_not_come_up(lab: LabBox) -> None:
     lab.fault("tx1", "silicon-down")
     lab.lab("reboot", "tx1")
@@ -304,7 +298,6 @@ def test_chip_that_does_not_come_up(lab: LabBox) -> None:
     assert lab.up(model=MODEL).status == 0
 
 
-@pytest.mark.full
 @pytest.mark.parametrize(
     ("fault", "said"), [("smi-unknown", "a layout that is not known"), ("smi-hangs", "within 30 s")]
 )
