@@ -32,6 +32,7 @@ SMALLEST_LIMIT, LARGEST_LIMIT = 64 * 1024, 16 * 1024 * 1024
 # Of all bodies that are here at once, as long as their requests are.
 LEAST_BODIES, MOST_BODIES = 32 * 1024 * 1024, 64 * 1024 * 1024
 PIECE = 64 * 1024
+SEND_BUFFER = 128 * 1024
 # A connection may be without a request for so long between two, if nobody else wants its place.
 KEEP_S = 60.0
 # For the rest of a request that was refused: a connection that is closed before is reset, and the refusal lost.
@@ -147,6 +148,8 @@ class Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         """Both directions have deadlines, and a client whose machine has gone is noticed."""
         super().setup()
+        # What a client does not take is the kernel's to keep, by itself up to megabytes for each.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in KEEPALIVE.items():
             self.connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
@@ -189,7 +192,8 @@ class Handler(BaseHTTPRequestHandler):
         except Exception:
             # A defect of ours.
             self.close_connection = True
-            self.log_error("%s", traceback.format_exc())
+            for line in traceback.format_exc().splitlines():
+                self.log_error("%s", line)
             self._fail(protocol.RequestError("the server has failed at this request", 500))
         finally:
             self.server.bodies.give_back(self._counted)
@@ -434,9 +438,9 @@ class Handler(BaseHTTPRequestHandler):
         if self._begun:
             self.close_connection = True
             return
+        content = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
         self._begun = True
         self.server.places.sends(self.place)
-        content = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
         if self._unread:
             # What follows would be read as another request.
             self.close_connection = True
