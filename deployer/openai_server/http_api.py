@@ -296,6 +296,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.places.answers(self.place)
             with self.server.parsing:
                 request = protocol.parse(body, self.server.model, chat=chat)
+            del body
             job = self.place.job = self.server.scheduler.submit(request)
             answer = protocol.Answer(job.number, self.server.model, int(time.time()), chat)
             events = self._events(job)

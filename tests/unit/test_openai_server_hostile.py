@@ -91,7 +91,7 @@ def exchange(server: Server, request: bytes) -> bytes:
 BODY = b'{"model":"m","prompt":"x"}'
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
 # A second request, as a front end that counts otherwise would have let it pass.
-HIDDEN = b"GET /health HTTP/1.1\r\nHost: hidden\r\n\r\n"
+HIDDEN = b"GET /health HTTP/1.1\r\nHost: hidden\r\nConnection: close\r\n\r\n"
 LENGTH = b"Content-Length: %d\r\n" % len(BODY)
 SMUGGLED: dict[str, tuple[bytes, int]] = {
     # name: what is sent, the one status that is the answer
