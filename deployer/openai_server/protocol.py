@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import math
+from typing import Any, NoReturn
 
 MOST_STOPS = 4
+MOST_DIGITS = 20
+# Of what a client has sent, in what it is told.
+MOST_LETTERS = 100
 # What changes an answer and cannot be done here is refused, never passed over in silence.
 UNSUPPORTED = ("tools", "functions", "response_format", "logit_bias", "logprobs", "top_logprobs", "echo", "suffix")
 ROLES = ("system", "user", "assistant", "developer", "tool")
@@ -22,16 +26,43 @@ class RequestError(Exception):
 def parse(body: bytes, model: str, chat: bool) -> dict[str, Any]:
     """The request as the engine's process takes it, with `stream` and `include_usage`."""
     try:
-        document = json.loads(body.decode("utf-8"))
+        return _parse(_load(body), model, chat)
+    except RecursionError:
+        raise RequestError("the body is nested too deeply") from None
+
+
+def _load(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_refuse, parse_float=_float, parse_int=_int)
     except ValueError as error:
         raise RequestError(f"the body is no JSON: {error}") from error
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"{text[:MOST_DIGITS]} is no number")
+
+
+def _float(text: str) -> float:
+    """One that is finite: JSON knows no other, Python's reader does."""
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
+
+
+def _int(text: str) -> int:
+    return int(text) if len(text) <= MOST_DIGITS else _refuse(text)
+
+
+def _parse(document: Any, model: str, chat: bool) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise RequestError("the body is no JSON object")
-    if document.get("model") != model:
-        said = f"the model {document.get('model')!r} is not served here, {model!r} is"
-        raise RequestError(said, 404, "model", "model_not_found")
+    asked = document.get("model")
+    if asked != model:
+        said = repr(asked[:MOST_LETTERS]) if isinstance(asked, str) else "that is asked for"
+        raise RequestError(f"the model {said} is not served here, {model!r} is", 404, "model", "model_not_found")
     _require_supported(document)
-    options = document.get("stream_options") or {}
+    options = document.get("stream_options")
+    if not isinstance(options, (dict, type(None))):
+        raise RequestError("stream_options must be an object", param="stream_options")
     return {
         **(_messages(document) if chat else _prompt(document)),
         "max_tokens": _number(document, "max_completion_tokens", 1, None, int)
@@ -39,8 +70,8 @@ def parse(body: bytes, model: str, chat: bool) -> dict[str, Any]:
         "temperature": _number(document, "temperature", 0, 2, float),
         "top_p": _number(document, "top_p", 0, 1, float),
         "stop": _stop(document.get("stop")),
-        "stream": document.get("stream") is True,
-        "include_usage": isinstance(options, dict) and options.get("include_usage") is True,
+        "stream": _flag(document, "stream"),
+        "include_usage": _flag(options or {}, "include_usage"),
     }
 
 
@@ -70,9 +101,13 @@ def _content(content: Any, name: str) -> str:
     """A text, or a list of parts that are all text."""
     if isinstance(content, str):
         return content
-    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-        return "".join(str(part.get("text") or "") for part in content)
+    if isinstance(content, list) and all(_is_text(part) for part in content):
+        return "".join(part["text"] for part in content)
     raise RequestError(f"{name}: content must be text", param=name)
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def _prompt(document: dict[str, Any]) -> dict[str, Any]:
@@ -82,6 +117,13 @@ def _prompt(document: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(prompt, str) or not prompt:
         raise RequestError("prompt must be one text", param="prompt")
     return {"prompt": prompt}
+
+
+def _flag(document: dict[str, Any], name: str) -> bool:
+    value = document.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise RequestError(f"{name} must be true or false", param=name)
+    return bool(value)
 
 
 def _number(document: dict[str, Any], name: str, low: float, high: float | None, kind: type) -> Any:

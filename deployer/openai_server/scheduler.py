@@ -1,6 +1,8 @@
 """Hands requests to the engine's process one after the other, and knows whether it is well.
 
-A request waits in a bounded queue, runs, or is over. Whoever asked reads its events from a queue of its own.
+A request waits in a bounded queue, runs, or is over. Whoever asked reads its events from a queue of its own. Nobody
+waits for an engine that hangs: after `stall_s` without a token all requests fail, and after twice that, or where it has
+not loaded within `load_s`, this program is to end, so that what started it starts it again.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import contextlib
 import itertools
 import multiprocessing
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,8 +21,10 @@ from typing import Any
 from . import worker
 
 JOIN_S = 10.0
+SHORTEST_WAIT_S = 0.01
 LOADING, HANGS, FAILED = "loading", "hangs", "failed"
 MODEL_LOADS = "the model is loading"
+LAST = ("end", "error")
 
 
 class FullError(Exception):
@@ -37,19 +42,27 @@ class Job:
         self.number, self.request = number, request
         self.events: queue.Queue[dict[str, Any]] = queue.Queue()
         self.cancelled = False
+        self.ended: float | None = None
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """An event for whoever asked; nothing comes after the last."""
+        if self.ended is None:
+            self.ended = time.monotonic() if event["event"] in LAST else None
+            self.events.put(event)
 
 
 class Scheduler:
     """The queue, the engine's process, and the thread that carries events between them."""
 
-    def __init__(self, engine: dict[str, Any], room: int, stall_s: float) -> None:
-        self.room, self.stall_s = room, stall_s
+    def __init__(self, engine: dict[str, Any], room: int, stall_s: float, load_s: float) -> None:
+        self.room, self.stall_s, self.load_s = room, stall_s, load_s
         self.context, self.samples, self.status = 0, False, 0
         self._problem = MODEL_LOADS
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._waiting: collections.deque[Job] = collections.deque()
         self._running: Job | None = None
+        self._outgoing: collections.deque[dict[str, Any]] = collections.deque()
         self._heard = time.monotonic()
         self._numbers = itertools.count(1)
         self._closing = False
@@ -60,9 +73,11 @@ class Scheduler:
         self._threads: list[threading.Thread] = []
 
     def start(self, on_end: Callable[[], None]) -> None:
-        """Start the engine's process; `on_end` is called when it has ended."""
+        """Start the engine's process; `on_end` is called when it has ended, or is given up."""
         self._process.start()
         self._theirs.close()
+        self._heard = time.monotonic()
+        self.in_background(lambda: self._watch(on_end))
         self.in_background(lambda: self._listen(on_end))
         self.in_background(self._hand_out)
 
@@ -91,7 +106,8 @@ class Scheduler:
             if job in self._waiting:
                 self._waiting.remove(job)
             elif self._running is job:
-                self._send({"event": "cancel", "number": job.number})
+                self._outgoing.append({"event": "cancel", "number": job.number})
+                self._changed.notify_all()
 
     def problem(self) -> str:
         """Why no request can be answered now; empty where the engine is well."""
@@ -121,12 +137,13 @@ class Scheduler:
         if self._process.is_alive():
             self._process.terminate()
 
-    def join(self) -> None:
-        """Wait for the engine's process; one that hangs in its driver is killed."""
+    def join(self) -> bool:
+        """Wait for the engine's process, and kill one that hangs; whether it has ended. In its driver it may not."""
         self._process.join(JOIN_S)
         if self._process.is_alive():
             self._process.kill()
             self._process.join(JOIN_S)
+        return not self._process.is_alive()
 
     def _problem_now(self) -> str:
         if not self._problem and self._running and time.monotonic() - self._heard > self.stall_s:
@@ -134,21 +151,58 @@ class Scheduler:
         return self._problem
 
     def _hand_out(self) -> None:
-        """Give the engine the next request whenever it has none."""
+        """Give the engine the next request whenever it has none, and what else there is to say.
+
+        The one thread that writes, and never while it holds the lock: an engine that does not read stops it alone.
+        """
         while True:
             with self._changed:
-                while not self._closing and (self._running or not self._waiting or self._problem):
+                while not (self._closing or self._outgoing or self._is_free()):
                     self._changed.wait()
                 if self._closing:
                     return
-                self._running = self._waiting.popleft()
-                self._heard = time.monotonic()
-                self._send({"event": "request", "number": self._running.number, "request": self._running.request})
+                if not self._outgoing:
+                    self._running = self._waiting.popleft()
+                    self._heard = time.monotonic()
+                    request = self._running.request
+                    self._outgoing.append({"event": "request", "number": self._running.number, "request": request})
+                    # The watch begins.
+                    self._changed.notify_all()
+                message = self._outgoing.popleft()
+            # Where its process has ended, the listener sees that and tells everybody.
+            with contextlib.suppress(OSError):
+                self._pipe.send(message)
 
-    def _send(self, message: dict[str, Any]) -> None:
-        # Where its process has ended, the listener sees that and tells everybody.
-        with contextlib.suppress(OSError):
-            self._pipe.send(message)
+    def _is_free(self) -> bool:
+        return bool(self._waiting) and not self._running and not self._problem
+
+    def _watch(self, on_end: Callable[[], None]) -> None:
+        """Fail everybody when the engine hangs, and give it up when it goes on hanging."""
+        with self._changed:
+            while not self._closing and not self.status:
+                silent = time.monotonic() - self._heard
+                if self._problem == MODEL_LOADS:
+                    limit, why = self.load_s, f"the model has not loaded in {silent:.0f} s"
+                elif self._running and not self._problem:
+                    limit, why = 2 * self.stall_s, f"the engine has given no token for {silent:.0f} s: it was given up"
+                else:
+                    self._changed.wait()
+                    continue
+                if silent > limit:
+                    self.status = 1
+                    self._fail_all(why)
+                    break
+                if self._running and silent > self.stall_s:
+                    self._tell_all(self._problem_now())
+                elif self._running:
+                    limit = self.stall_s
+                self._changed.wait(max(limit - silent, SHORTEST_WAIT_S))
+            else:
+                return
+        print(why, file=sys.stderr, flush=True)
+        # Whatever it does, it does not do it for anybody.
+        self._process.kill()
+        on_end()
 
     def _listen(self, on_end: Callable[[], None]) -> None:
         try:
@@ -158,7 +212,7 @@ class Scheduler:
             pass
         self._process.join(JOIN_S)
         with self._lock:
-            if not self._closing:
+            if not self._closing and not self.status:
                 self.status = 1
                 self._fail_all(f"the engine's process has ended with status {self._process.exitcode}")
         on_end()
@@ -168,15 +222,20 @@ class Scheduler:
             self._heard = time.monotonic()
             if event["event"] == "ready":
                 self.context, self.samples, self._problem = event["context"], event["samples"], ""
-            elif self._running and event["number"] == self._running.number:
-                self._running.events.put(event)
-                if event["event"] in ("end", "error"):
+            elif self._running and event["number"] == self._running.number and event["event"] != "alive":
+                self._running.tell(event)
+                if event["event"] in LAST:
                     self._running = None
             self._changed.notify_all()
 
     def _fail_all(self, why: str) -> None:
         self._problem = why
-        for job in [*self._waiting, *([self._running] if self._running else [])]:
-            job.events.put({"event": "error", "kind": "unwell", "message": why})
-        self._waiting.clear()
+        self._tell_all(why)
         self._running = None
+        self._changed.notify_all()
+
+    def _tell_all(self, why: str) -> None:
+        """Nobody waits any more. The engine may still be at the request that it has."""
+        for job in [*self._waiting, *([self._running] if self._running else [])]:
+            job.tell({"event": "error", "kind": "unwell", "message": why})
+        self._waiting.clear()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+import time
 import traceback
 from typing import Any
 
 from .generation import PromptTooLongError, generate
+
+# After so long without a word it says that it is at work.
+ALIVE_S = 0.2
 
 
 def run(connection: Any, options: dict[str, Any]) -> None:
@@ -26,28 +30,47 @@ def run(connection: Any, options: dict[str, Any]) -> None:
             _answer(connection, engine, message)
 
 
-def _answer(connection: Any, engine: Any, message: dict[str, Any]) -> None:
-    number = message["number"]
+class _Line:
+    """What is said of one request, and what is heard meanwhile."""
 
-    def is_cancelled() -> bool:
-        while connection.poll():
-            found = connection.recv()
-            if found["event"] == "cancel" and found["number"] == number:
+    def __init__(self, connection: Any, number: int) -> None:
+        self.connection, self.number = connection, number
+        self.said = time.monotonic()
+
+    def send(self, event: dict[str, Any]) -> None:
+        """Say it."""
+        self.connection.send({**event, "number": self.number})
+        self.said = time.monotonic()
+
+    def fail(self, kind: str, message: str) -> None:
+        """Say that there will be no answer, or no more of it."""
+        self.send({"event": "error", "kind": kind, "message": message})
+
+    def is_cancelled(self) -> bool:
+        """Asked after each token; one whose text is not certain yet is a token too, and this engine does not hang."""
+        if time.monotonic() - self.said > ALIVE_S:
+            self.send({"event": "alive"})
+        while self.connection.poll():
+            found = self.connection.recv()
+            if found["event"] == "cancel" and found["number"] == self.number:
                 return True
         return False
 
+
+def _answer(connection: Any, engine: Any, message: dict[str, Any]) -> None:
+    line = _Line(connection, message["number"])
     try:
-        for event in generate(engine, message["request"], is_cancelled):
-            connection.send({**event, "number": number})
+        for event in generate(engine, message["request"], line.is_cancelled):
+            line.send(event)
     except PromptTooLongError as error:
-        connection.send({"event": "error", "number": number, "kind": "too_long", "message": str(error)})
+        line.fail("too_long", str(error))
     except (ValueError, TypeError, KeyError) as error:
         # What a template or a tokenizer says of a conversation that it cannot take.
-        connection.send({"event": "error", "number": number, "kind": "invalid", "message": str(error)[:500]})
+        line.fail("invalid", str(error)[:500])
     except EOFError:
         raise SystemExit(0) from None
     except Exception:
         # What is left of the engine's state then, nobody knows.
         traceback.print_exc()
-        connection.send({"event": "error", "number": number, "kind": "engine", "message": "the engine has failed"})
+        line.fail("engine", "the engine has failed")
         raise

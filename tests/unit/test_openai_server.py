@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,22 +29,33 @@ from tests.unit.test_bmodel import made
 ROOT = Path(__file__).resolve().parents[2]
 BINDING = Path(__file__).parent / "binding"
 WAIT_S = 20.0
+MODULE = ("-m", "openai_server")
 
 
 class Server:
     """One server as a process, on a port of its own."""
 
-    def __init__(self, place: Path, facts: dict[str, Any], *words: str, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        place: Path,
+        facts: dict[str, Any],
+        *words: str,
+        python: str = sys.executable,
+        run: Sequence[str] = MODULE,
+        files: int = 0,
+    ) -> None:
         self.port = free_port()
         model = place / "x.bmodel"
         model.write_text(json.dumps({"seqlen": 200, **facts}))
         command = [
-            python, "-m", "openai_server", "--model", str(model), "--config", str(place), "--binding", str(BINDING),
+            python, *run, "--model", str(model), "--config", str(place), "--binding", str(BINDING),
             "--served-model-name", "m", "--port", str(self.port), *words,
         ]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'deployer'}:{BINDING}"}
         self.log = place / "log"
         with self.log.open("w") as log:
+            if files:
+                command = ["prlimit", f"--nofile={files}", *command]
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
     @property
@@ -80,6 +91,11 @@ class Server:
     def ask(self, **more: Any) -> tuple[int, dict[str, Any]]:
         return self.request("POST", "/v1/completions", {"model": "m", "prompt": "hello", **more})
 
+    def children(self) -> list[int]:
+        """Its processes; the engine's is one of them."""
+        text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(each) for each in text.split()]
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
@@ -92,10 +108,14 @@ Start = Callable[..., Server]
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start a server; all are ended."""
+    yield from starting(tmp_path)
+
+
+def starting(place: Path) -> Iterator[Start]:
     made: list[Server] = []
 
     def run(facts: dict[str, Any], *words: str, ready: bool = True, **more: Any) -> Server:
-        server = Server(tmp_path, facts, *words, **more)
+        server = Server(place, facts, *words, **more)
         made.append(server)
         if ready:
             server.wait()
@@ -454,7 +474,7 @@ def test_client_that_leaves_the_queue_is_never_served(start: Start) -> None:
 
 
 def test_engine_that_hangs_is_unhealthy_and_takes_nothing_more(start: Start) -> None:
-    server = start({"hang_after": 3}, "--stall-s", "1")
+    server = start({"hang_after": 3}, "--stall-s", "4")
     threading.Thread(target=lambda: server.ask(), daemon=True).start()
     document = server.wait(503)
     assert ("it hangs" in document["status"], document["state"]) == (True, "hangs")
@@ -497,7 +517,7 @@ def test_told_to_end_it_ends_at_once_and_leaves_no_process(number: signal.Signal
     threading.Thread(target=lambda: server.ask(), daemon=True).start()
     while server.get("/health")[1]["requests"] != 1:
         time.sleep(0.02)
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    children = server.children()
     server.process.send_signal(number)
     assert server.process.wait(timeout=WAIT_S) == 0
     assert children
