@@ -16,7 +16,7 @@ OLDEST := 3.8
 help:
 	@echo "make up         serve a tiny model with random weights on this machine, and verify it"
 	@echo "make down       remove it again"
-	@echo "make test       all tests but the longest (about 24 minutes; installs the real engine)"
+	@echo "make test       all tests but the longest (less than an hour on two cores; installs the real engine)"
 	@echo "make test-unit  the fast ones"
 	@echo "make test-lab   the rehearsal lab with every fault, and the longest tests (about an hour; needs a Docker engine)"
 	@echo "make bench      20 hosts beside other ways to do the same; writes docs/benchmarks.md (25 minutes; Docker engine)"
@@ -53,7 +53,7 @@ test-unit: install-test
 	$(BIN)/python -m pytest -n auto --dist loadfile tests/unit
 
 test-roles: install-test
-	$(BIN)/python -m pytest -n auto --dist load tests/roles tests/cli
+	$(BIN)/python -m pytest tests/roles tests/cli
 
 test-e2e: install-test
 	$(BIN)/python -m pytest tests/e2e -m 'not full'
