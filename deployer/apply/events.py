@@ -26,6 +26,7 @@ class Event(BaseModel):
     seconds: float = 0.0
     msg: Any = ""
     tail: str = ""
+    note: str = ""
     deployer: dict[str, Any] | None = None
     deployer_error: dict[str, Any] | None = None
     deployer_step: str = ""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
+
+from deployer import plugins
 
 DOCUMENTATION = r"""
 name: deployer_events
@@ -18,7 +21,12 @@ description:
   - Does nothing unless the environment variable C(DEPLOYER_EVENTS_FD) is set.
 """
 
-KEPT = ("msg", "tail", "deployer", "deployer_error", "deployer_step", "cmd", "rc")
+# What any task may say is text for a person, and no more than that.
+WORDS = ("msg", "tail", "cmd", "note")
+# What decides something comes from the actions of deployer alone, which run on the control node: a module's result is
+# a host's word, whoever has written the module.
+DECIDING = ("deployer", "deployer_error", "deployer_step")
+ACTIONS = frozenset(path.stem for path in (Path(plugins.__file__).parent / "action").glob("deployer_*.py"))
 SAID = ("stdout", "module_stdout", "stderr", "module_stderr", "failures", "exception")
 TEXT_LIMIT = 8000
 
@@ -53,7 +61,7 @@ class CallbackModule(CallbackBase):
             **more,
         }
         try:
-            self._stream.write(json.dumps(line, default=str) + "\n")
+            self._stream.write(_document(line) + "\n")
             self._stream.flush()
         except OSError:
             self.disabled = True
@@ -67,7 +75,16 @@ class CallbackModule(CallbackBase):
         task, host = result.task, result.host.get_name()
         begun = self._begun.pop((host, task._uuid), None)
         values = result.result
-        kept = {key: _shortened(values[key]) for key in KEPT if key in values}
+        kept: dict[str, Any] = {key: _text(values[key])[-TEXT_LIMIT:] for key in WORDS if values.get(key) is not None}
+        command = values.get("cmd")
+        if (
+            isinstance(command, list)
+            and all(isinstance(each, str) for each in command)
+            and len(kept["cmd"]) < TEXT_LIMIT
+        ):
+            kept["cmd"] = command
+        if str(task.action).rpartition(".")[2] in ACTIONS:
+            kept |= {key: values[key] for key in DECIDING if key in values}
         if status == "failed":
             # An installer says what is wrong on one of the two, and its progress on the other.
             said = [_text(values[key])[-TEXT_LIMIT // 2 :].strip() for key in SAID if values.get(key)]
@@ -98,13 +115,24 @@ class CallbackModule(CallbackBase):
     def v2_runner_retry(self, result: Any) -> None:
         """A task goes on for another round."""
         values = result.result
-        self._emit("retry", result.host.get_name(), result.task, msg=_shortened(values.get("msg")))
+        self._emit("retry", result.host.get_name(), result.task, msg=_text(values.get("msg") or "")[-TEXT_LIMIT:])
 
 
 def _text(value: Any) -> str:
-    """Lists, as dnf's failures are, line by line."""
-    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+    """One text of whatever came; lists, as dnf's failures are, line by line."""
+    if isinstance(value, str):
+        return value
+    try:
+        if isinstance(value, list):
+            return "\n".join(map(str, value))
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (RecursionError, TypeError, ValueError) as error:
+        return f"(what came cannot be written down: {type(error).__name__})"
 
 
-def _shortened(value: Any) -> Any:
-    return value[-TEXT_LIMIT:] if isinstance(value, str) else value
+def _document(line: dict[str, Any]) -> str:
+    try:
+        return json.dumps(line, default=str)
+    except (RecursionError, TypeError, ValueError) as error:
+        said = f"what the task returned cannot be written down: {type(error).__name__}"
+        return json.dumps({**{key: each for key, each in line.items() if key not in DECIDING}, "msg": said})
