@@ -29,6 +29,8 @@ from deployer.plan import HostPlan, Plan, Refusal
 from deployer.runs import Record, open_record
 
 LOG_CHARS = 6000
+# Lines of `@@@@` or `****`, also behind Ansible's own first words: ssh's warnings and hosts' banners are framed so.
+DECORATION = re.compile(r"(?:^|(?<=via ssh: ))[^\w\s]{4,}[ \t]*\n", re.MULTILINE)
 
 
 class Session:
@@ -360,7 +362,7 @@ class Session:
         state.problem = Problem(
             step=event.deployer_step or step or event.role or "ansible",
             task=event.task,
-            message=str(error.get("message") or event.message),
+            message=DECORATION.sub("", str(error.get("message") or event.message)),
             tail=event.tail,
             command=shlex.join(map(str, command)) if isinstance(command, list) else str(command or ""),
             remedy=str(error.get("remedy") or ""),

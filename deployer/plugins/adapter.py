@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,9 +33,7 @@ def refuse_facts(task_vars: Mapping[str, Any]) -> None:
     Any module's result may bring facts, and Ansible lets them win over the inventory (unless `inject_facts_as_vars` is
     off, as the command has it). Settings are the operator's alone.
     """
-    ours = ("deployer", *_roles())
-    facts = (str(name).lstrip("_") for name in task_vars.get("ansible_facts") or {})
-    taken = sorted(name for name in facts if name in SHORT or name.startswith(tuple(f"{each}_" for each in ours)))
+    taken = sorted(name for name in map(str, task_vars.get("ansible_facts") or {}) if _ours().match(name))
     if taken:
         names = clean(", ".join(taken[:5]))[:200]
         raise FactsError(
@@ -45,8 +44,10 @@ def refuse_facts(task_vars: Mapping[str, Any]) -> None:
 
 
 @functools.cache
-def _roles() -> tuple[str, ...]:
-    return tuple(sorted(path.name for path in paths.ROLES.iterdir()))
+def _ours() -> re.Pattern[str]:
+    """Names of settings, and of the variables of every role: public, internal and registered."""
+    roles = "|".join(sorted(path.name for path in paths.ROLES.iterdir()))
+    return re.compile(rf"(?:{'|'.join(SHORT)})$|_*(?:deployer|{roles})_|_+(?:{roles})$")
 
 
 def load_catalog(chosen: str, task_vars: Mapping[str, Any]) -> catalog.Catalog:

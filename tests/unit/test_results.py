@@ -164,7 +164,12 @@ def test_directory_of_a_host_that_is_a_link(home: Path) -> None:
 
 def leave(source: Path) -> dict[str, str]:
     """What a job may leave: an empty file, one of several pieces, many small ones, names of any language."""
-    files = {"output.log": "done\n", "empty": "", "sub/dir/回答 1.txt": "答", "big": "0123456789" * (results.CHUNK // 9)}
+    files = {
+        "output.log": "done\n",
+        "empty": "",
+        "sub/dir/回答 1.txt": "答",
+        "big": "0123456789" * (results.CHUNK // 9),
+    }
     files |= {f"batch/{n}": str(n) for n in range(results.PIECES + 5)}
     for name, text in files.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
