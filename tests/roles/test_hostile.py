@@ -125,6 +125,12 @@ HOSTILE: dict[str, dict[str, Any] | str] = {
     "nested": '{"failed": true, "msg": ' + "[" * 900 + "]" * 900 + "}",
     "too deep": '{"failed": true, "msg": ' + "[" * 100_000 + "]" * 100_000 + "}",
     "a number": '{"failed": true, "msg": 1' + "0" * 5000 + "}",
+    "statistics that are none": {"changed": False, "ansible_stats": 5},
+    "statistics of a text": {"changed": False, "ansible_stats": {"data": "x"}},
+    "facts that are none": {"changed": False, "ansible_facts": [1]},
+    "kinds that are none": {"changed": {"a": []}, "warnings": 5, "deprecations": {"a": 5}, "diff": 5, "results": 5},
+    "a template": {"failed": True, "msg": "{{ lookup('pipe', 'kill 0') }}"},
+    "a trusted template": {"msg": {"__ansible_type": "_AnsibleTaggedStr", "value": "{{ lookup('pipe', 'kill 0') }}"}},
     "facts": {"changed": False, "ansible_facts": WORDS},
     "nothing": "",
     "no mapping": "[1]",
@@ -168,5 +174,3 @@ def test_host_that_answers_as_it_likes_decides_nothing(name: str, fleet: subproc
         assert host["status"] == "failed"
         assert host["problem"]["message"]
         assert (host["problem"]["remedy"], host["problem"]["step"]) != ("r", "x")
-    if name == "facts":
-        assert "facts that bear the names of deployer's variables" in host["problem"]["message"]

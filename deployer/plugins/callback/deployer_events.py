@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+from ansible.plugins.action import ActionBase
 from ansible.plugins.callback import CallbackBase
 
 from deployer import plugins
@@ -42,6 +44,7 @@ class CallbackModule(CallbackBase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take the descriptor, if there is one."""
         super().__init__(*args, **kwargs)
+        _statistics_are_no_module_s()
         descriptor = os.environ.get("DEPLOYER_EVENTS_FD")
         if descriptor is None:
             self.disabled = True
@@ -116,6 +119,26 @@ class CallbackModule(CallbackBase):
         """A task goes on for another round."""
         values = result.result
         self._emit("retry", result.host.get_name(), result.task, msg=_text(values.get("msg") or "")[-TEXT_LIMIT:])
+
+
+def _statistics_are_no_module_s() -> None:
+    """Leave out what a host's result says for Ansible's own statistics.
+
+    They are `set_stats`'s alone, which runs here. A malformed one of a module ends Ansible's run on all hosts, and
+    nothing that Ansible offers to plugins stands between a result and that. Workers are forked later and have it too.
+    """
+    parse = ActionBase._parse_returned_data
+    if getattr(parse, "without_statistics", False):
+        return
+
+    @functools.wraps(parse)
+    def parsed(*args: Any, **kwargs: Any) -> Any:
+        data = parse(*args, **kwargs)
+        data.pop("ansible_stats", None)
+        return data
+
+    parsed.without_statistics = True  # type: ignore[attr-defined]
+    ActionBase._parse_returned_data = parsed
 
 
 def _text(value: Any) -> str:
