@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Where plugins stand, for tools that look at a role alone.
 PLUGINS := ANSIBLE_LIBRARY=deployer/plugins/modules ANSIBLE_ACTION_PLUGINS=deployer/plugins/action
 # What runs on a managed host, on its own Python.
-ON_HOST := deployer/observe/probe.py deployer/observe/locker.py $(wildcard deployer/openai_server/*.py \
+ON_HOST := deployer/observe/probe.py deployer/observe/locker.py deployer/observe/reader.py $(wildcard deployer/openai_server/*.py \
   deployer/plugins/modules/*.py deployer/plugins/module_utils/*.py roles/*/files/*.py roles/*/files/*/*.py)
 OLDEST := 3.8
 

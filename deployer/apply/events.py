@@ -6,7 +6,9 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from deployer.clean import clean_all
 
 
 class Event(BaseModel):
@@ -24,9 +26,18 @@ class Event(BaseModel):
     seconds: float = 0.0
     msg: Any = ""
     tail: str = ""
+    note: str = ""
     deployer: dict[str, Any] | None = None
     deployer_error: dict[str, Any] | None = None
     deployer_step: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _words_are_clean(cls, values: Any) -> Any:
+        """All but what an action of our own says: it is made here, and clean where it is to be shown."""
+        if not isinstance(values, dict):
+            return values
+        return {name: value if name == "deployer" else clean_all(value) for name, value in values.items()}
 
     @property
     def failed(self) -> bool:
@@ -49,6 +60,7 @@ class Event(BaseModel):
 def parse(line: str) -> Event | None:
     """An event, or None for a line that is none."""
     try:
-        return Event.model_validate_json(line)
-    except ValidationError:
+        # Python's own reader takes halves of characters, as in the words of a tool that does not speak UTF-8.
+        return Event.model_validate(json.loads(line))
+    except (ValueError, RecursionError):
         return None

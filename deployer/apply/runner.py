@@ -109,6 +109,8 @@ class Runner:
             "ANSIBLE_NOCOLOR": "1",
             # Ansible's own reminders are no part of a run's outcome.
             "ANSIBLE_LOCALHOST_WARNING": "False",
+            # Any module's result may bring facts: what a host says must not win over the inventory.
+            "ANSIBLE_INJECT_FACT_VARS": "False",
             **_defaults(),
         }
         with self.record.log.open("a", encoding="utf-8") as log:

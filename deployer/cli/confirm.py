@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from deployer.clean import clean
 from deployer.errors import UsageError
 
 
@@ -15,4 +16,4 @@ def confirm(question: str, yes: bool, as_json: bool) -> bool:
         return True
     if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError("there is no terminal to ask on", "add --yes to go ahead, or use `deployer plan` to look")
-    return click.confirm(question, default=False, err=True)
+    return click.confirm(clean(question), default=False, err=True)

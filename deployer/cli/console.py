@@ -5,10 +5,26 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from deployer.clean import UNSAFE, clean, escape
+
+
+class SafeConsole(Console):
+    """A console whose texts hold nothing that a terminal would obey, wherever they have come from.
+
+    Words of hosts are cleaned where they come in; this is for those that nobody has thought of.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As rich does; styles and movements are its own and stay."""
+        for each in super().render(renderable, options):
+            unsafe = not each.control and UNSAFE.search(each.text)
+            yield Segment(clean(each.text), each.style) if unsafe else each
 
 
 def result_console() -> Console:
@@ -24,12 +40,12 @@ def progress_console() -> Console:
 def _console(stream: TextIO) -> Console:
     # Not on a terminal a line is as long as it is: what reads it must not have to join it again.
     width = None if stream.isatty() else int(os.environ.get("COLUMNS", 0)) or 200
-    return Console(
+    return SafeConsole(
         file=stream, highlight=False, width=width, no_color="NO_COLOR" in os.environ or None, soft_wrap=False
     )
 
 
 def print_json(document: Mapping[str, Any]) -> None:
     """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(escape(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
     sys.stdout.flush()

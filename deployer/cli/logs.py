@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import click
 
+from deployer.clean import clean
 from deployer.cli import report
 from deployer.cli.console import print_json
 from deployer.cli.deployments import resolve
@@ -50,5 +51,11 @@ def command(options: HostOptions, host: str, lines: int) -> int:
         if options.as_json:
             print_json({"host": host, "deployment": deployment, "lines": shown})
         else:
-            sys.stdout.write("".join(f"{line}\n" for line in shown))
+            show(shown)
         return session.exit_status()
+
+
+def show(lines: list[str]) -> None:
+    """Print lines of a log: a file or a pager gets what the server wrote, a terminal nothing that it would obey."""
+    text = "".join(f"{line}\n" for line in lines)
+    sys.stdout.write(clean(text) if sys.stdout.isatty() else text)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from deployer import __version__
+from deployer.clean import clean
 from deployer.cli import completing
 from deployer.errors import DeployerError, ExitStatus, RunInterruptedError
 
@@ -116,8 +117,8 @@ def _interrupt(*_: Any) -> NoReturn:
 def _report(error: Exception, as_json: bool) -> None:
     """One line for an error that a user can mend; a trace and how to report it for one of our own."""
     known = isinstance(error, DeployerError)
-    message = error.message if isinstance(error, DeployerError) else f"{type(error).__name__}: {error}"
-    remedy = (
+    message = clean(error.message if isinstance(error, DeployerError) else f"{type(error).__name__}: {error}")
+    remedy = clean(
         error.remedy if isinstance(error, DeployerError) else "this is a defect of deployer: report it with this trace"
     )
     if as_json:
@@ -126,7 +127,7 @@ def _report(error: Exception, as_json: bool) -> None:
         status = int(error.exit_status) if isinstance(error, DeployerError) else 1
         click.echo(json.dumps({"error": {"message": message, "remedy": remedy}, "exit_status": status}))
     if not known:
-        click.echo("".join(traceback.format_exception(error)), err=True)
+        click.echo(clean("".join(traceback.format_exception(error))), err=True)
     click.echo(f"deployer: {message}", err=True)
     if remedy:
         click.echo(f"  → {remedy}", err=True)

@@ -37,7 +37,7 @@ def print_plan(console: Console, hosts: Mapping[str, HostState]) -> None:
     for host, state in hosts.items():
         plan = state.plan
         if plan is None:
-            problem = _in_short(state.problem) if state.problem else "not read"
+            problem = _in_short(state.problem, state.status == "unreachable") if state.problem else "not read"
             table.add_row(Text(host), Text(state.status, "red"), Text(problem))
             continue
         accelerator = f" ({plan.accelerator})"
@@ -61,9 +61,10 @@ def print_plan(console: Console, hosts: Mapping[str, HostState]) -> None:
     print_refusals(console, hosts)
 
 
-def _in_short(problem: Problem) -> str:
-    """One line: the cause where it is known, else the first line that says something."""
-    return problem.cause or next(iter(_telling_lines(problem.message, False)), problem.step)
+def _in_short(problem: Problem, unreachable: bool) -> str:
+    """One line: the cause where it is known, else the first that says something, or the last where ssh says it."""
+    lines = _telling_lines(problem.message, unreachable)
+    return problem.cause or (lines[-1 if unreachable else 0] if lines else problem.step)
 
 
 def _telling_lines(message: str, from_end: bool) -> list[str]:

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from deployer import catalog as catalogs
 from deployer import plan as planning
 from deployer import reach, verify
 from deployer.apply import AnsibleOptions, Event, Runner, inventory
+from deployer.clean import clean
 from deployer.cli import after_dashes, misspelt
 from deployer.cli.observing import Observer
 from deployer.cli.options import HostOptions
@@ -27,6 +29,8 @@ from deployer.plan import HostPlan, Plan, Refusal
 from deployer.runs import Record, open_record
 
 LOG_CHARS = 6000
+# Lines of `@@@@` or `****`, also behind Ansible's own first words: ssh's warnings and hosts' banners are framed so.
+DECORATION = re.compile(r"(?:^|(?<=via ssh: ))[^\w\s]{4,}[ \t]*\n", re.MULTILINE)
 
 
 class Session:
@@ -56,7 +60,7 @@ class Session:
         hosts = self.selected if hosts is None else hosts
         self.hosts = {host: HostState(host) for host in hosts}
         with self.display.stage("observe", hosts):
-            self.observer.observe(hosts, self.variables(extra), self._looked, self._observed, meanwhile)
+            self.observer.observe(hosts, self.variables(extra), self._looked, self._guarded(self._observed), meanwhile)
         self._require_options()
         self._note_misspelt()
         for state in self.hosts.values():
@@ -190,7 +194,7 @@ class Session:
         plans = {state.host: state.plan for state in pending if state.plan}
         try:
             with self.display.stage("apply", list(plans), plans):
-                status = self.runner.run(words, self._applied)
+                status = self.runner.run(words, self._guarded(self._applied))
         except RunInterruptedError as error:
             done = [f"{state.host}: {self._done(state)}" for state in pending]
             raise RunInterruptedError(f"interrupted; done so far: {'; '.join(done)}", error.remedy) from error
@@ -226,14 +230,14 @@ class Session:
         state.converged = state.converged or bool(said.get("converged"))
         if said.get("endpoints") and state.plan:
             # What a driver has started may be other chips than were expected, and so other replicas.
-            every = tuple(said["endpoints"])
+            every = tuple(map(str, said["endpoints"]))
             state.plan = state.plan.model_copy(update={"endpoints": every, "endpoint": every[0]})
         if said.get("random_weights") and state.plan and state.plan.spec:
             # What has been unpacked since says that it is noise.
             spec = state.plan.spec.model_copy(update={"random_weights": True})
             state.plan = state.plan.model_copy(update={"spec": spec})
-        if said.get("note"):
-            state.notes.append(str(said["note"]))
+        if event.note:
+            state.notes.append(event.note)
             self.display.say(f"  {event.host}  {state.notes[-1]}")
         if event.failed:
             self._failed(state, event, step)
@@ -273,7 +277,7 @@ class Session:
     def _verify_there(self, states: list[HostState]) -> None:
         """What speaks no API is asked on its host."""
         limit = self.runner.limit_to([state.host for state in states])
-        status = self.runner.run(self.runner.line("verify.yml", self.variables(), limit), self._verified)
+        status = self.runner.run(self.runner.line("verify.yml", self.variables(), limit), self._guarded(self._verified))
         for state in states:
             # A bad verdict is the last of its host; else there is one of each replica.
             wanted = len(state.plan.endpoints) if state.plan else 0
@@ -314,6 +318,34 @@ class Session:
         self.record.write("verdict", verdict)
         return status, verdict
 
+    def _guarded(self, take: Callable[[Event], None]) -> Callable[[Event], None]:
+        """Whatever one host's event raises makes that host fail, and no other."""
+
+        def on_event(event: Event) -> None:
+            try:
+                take(event)
+            except Exception as error:
+                state = self.hosts.get(event.host)
+                if state is None:
+                    raise
+                self._not_understood(state, event, error)
+
+        return on_event
+
+    def _not_understood(self, state: HostState, event: Event, error: Exception) -> None:
+        trace = clean("".join(traceback.format_exception(error)))
+        with self.record.log.open("a", encoding="utf-8") as log:
+            log.write(f"{event.host}, {event.task}:\n{trace}")
+        state.status = "failed"
+        state.problem = state.problem or Problem(
+            step=event.role or "ansible",
+            task=event.task,
+            message=f"what came of this task cannot be understood: {type(error).__name__}: {clean(str(error))[:300]}",
+            tail=trace,
+            remedy="see whether something on the host answers in place of Ansible's modules; if nothing does, this is "
+            "a defect of deployer: report it with this trace",
+        )
+
     def _failed(self, state: HostState, event: Event, step: str | None = None) -> None:
         if state.problem is not None:
             return
@@ -330,7 +362,7 @@ class Session:
         state.problem = Problem(
             step=event.deployer_step or step or event.role or "ansible",
             task=event.task,
-            message=str(error.get("message") or event.message),
+            message=DECORATION.sub("", str(error.get("message") or event.message)),
             tail=event.tail,
             command=shlex.join(map(str, command)) if isinstance(command, list) else str(command or ""),
             remedy=str(error.get("remedy") or ""),

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from deployer.catalog import Accelerator, Catalog
+from deployer.clean import clean_model
 from deployer.observe import holder, packages, unpacked
 from deployer.observe.observation import Observation, Package
 from deployer.observe.parse import parse
 from deployer.observe.settings import Settings
+
+# Compared, copied or printed as it stands; `deployer logs` cleans it for a terminal.
+RAW = ("log", "config_text")
 
 
 def interpret(host: str, raw: Mapping[str, Any], catalog: Catalog, settings: Settings) -> Observation:
@@ -26,4 +30,4 @@ def interpret(host: str, raw: Mapping[str, Any], catalog: Catalog, settings: Set
         return packages.read(host, settings.packages_dir, accelerator, wanted, image)
 
     seen = parse(host, raw, catalog, settings, holder.alive, offline)
-    return seen.model_copy(update={"packages_problem": problem}) if problem else seen
+    return clean_model(seen.model_copy(update={"packages_problem": problem}) if problem else seen, RAW)

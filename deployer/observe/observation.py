@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from deployer.clean import Clean
+
 
 class Facts(BaseModel):
     """Base of everything observed."""
@@ -333,11 +335,11 @@ class DeploymentState(Facts):
 class Lock(Facts):
     """The lock file of a run. `alive` is None where only the other control node could tell."""
 
-    user: str
-    control: str
+    user: Clean
+    control: Clean
     pid: int
-    since: str
-    command: str
+    since: Clean
+    command: Clean
     identity: str
     start: int
     alive: bool | None = None

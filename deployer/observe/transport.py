@@ -78,7 +78,7 @@ def too_old(version: str, executable: str) -> ProbeRefusedError:
 
 
 def pack(request: dict[str, Any], interpreter: str = "", program: str = "probe") -> str:
-    """The shell command that runs `probe.py` or `locker.py` with this request, on the interpreter given or found."""
+    """The shell command that runs `probe.py`, `locker.py` or `reader.py`, on the interpreter given or found."""
     script = _BOOTSTRAP.format(
         request=_squeeze(json.dumps(request)),
         source=_source(program),

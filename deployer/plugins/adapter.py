@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from deployer import catalog, observe
-from deployer.errors import DeployerError
+from deployer import catalog, observe, paths
+from deployer.clean import clean
+from deployer.errors import DeployerError, ExitStatus
+
+# Variables without the name of a role: the short names of settings.
+SHORT = ("accelerator", "deployment", "model")
+
+
+class FactsError(DeployerError):
+    """A host answered with facts that bear the names of deployer's variables."""
+
+    exit_status = ExitStatus.FAILED
 
 
 def failure(error: DeployerError) -> dict[str, Any]:
     """A failed task result that says what happened and what would help."""
     message = f"{error.message}: {error.remedy}" if error.remedy else error.message
     return {"failed": True, "msg": message, "deployer_error": observe.described(error)}
+
+
+def refuse_facts(task_vars: Mapping[str, Any]) -> None:
+    """Fail for a host whose facts bear the names of our variables.
+
+    Any module's result may bring facts, and Ansible lets them win over the inventory (unless `inject_facts_as_vars` is
+    off, as the command has it). Settings are the operator's alone.
+    """
+    taken = sorted(name for name in map(str, task_vars.get("ansible_facts") or {}) if _ours().match(name))
+    if taken:
+        names = clean(", ".join(taken[:5]))[:200]
+        raise FactsError(
+            f"the host answers with facts that bear the names of deployer's variables: {names}",
+            "set them in the inventory and not as facts, and empty Ansible's cache of facts; if nobody has set them, a "
+            "program on the host answers in place of Ansible's: do not trust this host",
+        )
+
+
+@functools.cache
+def _ours() -> re.Pattern[str]:
+    """Names of settings, and of the variables of every role: public, internal and registered."""
+    roles = "|".join(sorted(path.name for path in paths.ROLES.iterdir()))
+    return re.compile(rf"(?:{'|'.join(SHORT)})$|_*(?:deployer|{roles})_|_+(?:{roles})$")
 
 
 def load_catalog(chosen: str, task_vars: Mapping[str, Any]) -> catalog.Catalog:
@@ -32,6 +66,7 @@ def planning_input(
     arguments: Mapping[str, Any], task_vars: Mapping[str, Any]
 ) -> tuple[catalog.Catalog, observe.Settings, observe.Observation]:
     """What a planning action gets as `settings` and `observation`, with the catalog in use."""
+    refuse_facts(task_vars)
     settings = observe.Settings.model_validate(arguments["settings"])
     return (
         load_catalog(settings.catalog, task_vars),
@@ -41,7 +76,7 @@ def planning_input(
 
 
 def packed(task_vars: Mapping[str, Any], request: dict[str, Any], program: str) -> str:
-    """The shell command that runs `probe.py` or `locker.py`, on the interpreter that the inventory names."""
+    """The shell command that runs a program of `observe` for hosts, on the interpreter that the inventory names."""
     interpreter = str(task_vars.get("ansible_python_interpreter") or "")
     return observe.pack(request, "" if interpreter.startswith("auto") else interpreter, program)
 
@@ -52,7 +87,7 @@ def becomes(action: Any) -> bool:
 
 
 def run_program(action: Any, task_vars: Mapping[str, Any], request: dict[str, Any], program: str) -> dict[str, Any]:
-    """Run `probe.py` or `locker.py` on the host, over the connection that Ansible has for it."""
+    """Run `probe.py`, `locker.py` or `reader.py` on the host, over the connection that Ansible has for it."""
     command = packed(task_vars, request, program)
     answer = action._low_level_execute_command(command, sudoable=becomes(action), executable="/bin/sh")
     return observe.unpack(int(answer.get("rc", 1)), str(answer.get("stdout", "")), str(answer.get("stderr", "")))

@@ -52,7 +52,7 @@ class Controller:
             raise NotHereError(str(error)) from error
 
     def _set_up(self, options: Any) -> None:
-        from ansible import context
+        from ansible import constants, context
         from ansible.cli import CLI
         from ansible.playbook import Playbook
         from ansible.playbook.play_context import PlayContext
@@ -62,6 +62,8 @@ class Controller:
 
         loader, inventory = self._loader, self._inventory
         context.CLIARGS = options
+        # As in a run: facts that a cache has of a host must not win over the inventory.
+        constants.INJECT_FACTS_AS_VARS = False
         if AnsibleCollectionConfig.collection_finder is None:
             init_plugin_loader()
         # Where files of the line are looked for, as long as no playbook has been loaded.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from deployer.clean import Clean
 from deployer.verify import garbled
 
 if TYPE_CHECKING:
@@ -35,12 +36,12 @@ class Verdict(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     ok: bool
-    endpoint: str
-    model: str
-    problem: str = ""
-    answers: tuple[str, ...] = ()
-    completion: str = ""
-    chat: str = ""
+    endpoint: Clean
+    model: Clean
+    problem: Clean = ""
+    answers: tuple[Clean, ...] = ()
+    completion: Clean = ""
+    chat: Clean = ""
     tokens: int = 0
     seconds: float = 0.0
 

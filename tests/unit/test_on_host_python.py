@@ -96,7 +96,7 @@ METHODS = {
 
 ON_HOST = sorted(
     {
-        *(ROOT / "deployer" / "observe" / f"{program}.py" for program in ("probe", "locker")),
+        *(ROOT / "deployer" / "observe" / f"{program}.py" for program in ("probe", "locker", "reader")),
         *(ROOT / "deployer").glob("openai_server/**/*.py"),
         *(ROOT / "deployer").glob("plugins/modules/**/*.py"),
         *(ROOT / "deployer").glob("plugins/module_utils/**/*.py"),

@@ -39,7 +39,7 @@ def test_runs_on_python_3_8_and_newer_and_tells_older_ones(interpreter: str) -> 
         assert answer["python"]["executable"]
 
 
-@pytest.mark.parametrize("name", ["probe", "locker"])
+@pytest.mark.parametrize("name", ["probe", "locker", "reader"])
 def test_what_runs_on_hosts_imports_only_the_standard_library(name: str) -> None:
     tree = ast.parse((SOURCES / f"{name}.py").read_text())
     modules = {a.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}

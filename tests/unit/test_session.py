@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,8 @@ from deployer.cli import session as sessions
 from deployer.cli.session import Session
 from deployer.cli.state import HostState
 from deployer.errors import ExitStatus
-from tests.unit.test_plan import converged, make_plan
+from deployer.runs import Record
+from tests.unit.test_plan import BASES, converged, make_plan
 
 TERMINAL = {"model": "llama2-7b", "runtime": "llama2-cli", "replicas": 2}
 
@@ -60,7 +62,9 @@ def lost(host: str) -> dict[str, Any]:
     return {"host": host, "status": "unreachable", "msg": "Failed to connect to the host via ssh"}
 
 
-def verified(events: list[dict[str, Any]], hosts: dict[str, dict[str, Any]]) -> tuple[dict[str, HostState], Runner]:
+def verified(
+    events: list[dict[str, Any]], hosts: dict[str, dict[str, Any]], record: Any = None
+) -> tuple[dict[str, HostState], Runner]:
     """The hosts' states after verification; each has a plan with these settings."""
     session = object.__new__(Session)
     runner = Runner(events)
@@ -73,7 +77,7 @@ def verified(events: list[dict[str, Any]], hosts: dict[str, dict[str, Any]]) -> 
     for name, value in {"runner": runner, "display": Display(), "catalog": SimpleNamespace(failures=())}.items():
         setattr(session, name, value)
     session.options = SimpleNamespace(model=None, deployment=None, catalog=None)  # type: ignore[assignment]
-    session.record = SimpleNamespace(log=SimpleNamespace(read_text=lambda **_: "the end"))  # type: ignore[assignment]
+    session.record = record or SimpleNamespace(log=SimpleNamespace(read_text=lambda **_: "the end"))  # type: ignore[assignment]
     session.verify()
     return session.hosts, runner
 
@@ -116,3 +120,65 @@ def test_hosts_with_an_api_are_asked_from_here(monkeypatch: pytest.MonkeyPatch) 
     assert {host: state.status for host, state in hosts.items()} == {"a": "verified", "b": "verified"}
     assert asked == [("b", "http://192.0.2.1:8000/v1")]
     assert runner.words == ["verify.yml", "a"]
+
+
+class Brittle(Display):
+    """Cannot show what the evil host says."""
+
+    def event(self, event: Event) -> None:
+        if event.task == "too much":
+            raise ZeroDivisionError("for the display")
+
+
+def applied(events: list[dict[str, Any]], tmp_path: Path) -> dict[str, HostState]:
+    """Three hosts with steps to take, after a run with these events."""
+    session = object.__new__(Session)
+    session.hosts = {}
+    for host in ("a", "evil", "b"):
+        session.hosts[host] = HostState(host, status="planned", plan=make_plan("sophon_models", {}, BASES["sophon"]))
+        assert session.hosts[host].plan.steps  # type: ignore[union-attr]
+    (tmp_path / "ansible.log").write_text("the end\n")
+    parts = {"runner": Runner(events), "display": Brittle(), "catalog": SimpleNamespace(failures=())}
+    for name, value in parts.items():
+        setattr(session, name, value)
+    session.options = SimpleNamespace(check=False)  # type: ignore[assignment]
+    session.record = Record(tmp_path)
+    session.apply([])
+    return session.hosts
+
+
+DONE = {"status": "ok", "deployer": {"converged": True, "endpoints": ["http://192.0.2.1:8000/v1"]}}
+EVIL: dict[str, dict[str, Any]] = {
+    "endpoints": {"deployer": {"endpoints": 5}},
+    "random weights": {"deployer": {"endpoints": [], "random_weights": True, "converged": []}, "task": "too much"},
+    "refusal": {"status": "failed", "deployer_error": {"refusal": {"boom": 1}}},
+    "refusal that is none": {"status": "failed", "deployer_error": {"refusal": 5}},
+    "error": {"status": "failed", "role": "observe", "deployer_error": {"exit_status": 2}},
+    "display": {"task": "too much"},
+}
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_whatever_one_host_s_event_raises_fails_that_host_alone(name: str, tmp_path: Path) -> None:
+    hosts = applied([{"host": "a", **DONE}, {"host": "evil", **EVIL[name]}, {"host": "b", **DONE}], tmp_path)
+    assert {host: state.status for host, state in hosts.items()} == {"a": "planned", "evil": "failed", "b": "planned"}
+    assert hosts["a"].converged
+    assert hosts["b"].converged
+    assert hosts["evil"].exit_status == ExitStatus.FAILED
+    problem = hosts["evil"].problem
+    assert problem is not None
+    assert "cannot be understood" in problem.message
+    assert "answers in place of Ansible's modules" in problem.remedy
+    assert f"evil, {EVIL[name].get('task', 'Judge')}:\nTraceback" in (tmp_path / "ansible.log").read_text()
+
+
+def test_host_that_was_not_understood_stays_failed(tmp_path: Path) -> None:
+    events = [{"host": "evil", **EVIL["endpoints"]}, {"host": "evil", **DONE}]
+    assert applied([{"host": "a", **DONE}, {"host": "b", **DONE}, *events], tmp_path)["evil"].status == "failed"
+
+
+def test_verdict_that_is_none_fails_that_host_alone(tmp_path: Path) -> None:
+    bad = {"host": "b", "deployer": {"verdict": {"ok": []}}}
+    hosts, _ = verified([said("a", True), said("a", True), bad], {"a": TERMINAL, "b": TERMINAL}, Record(tmp_path))
+    assert {host: state.status for host, state in hosts.items()} == {"a": "verified", "b": "failed"}
+    assert "Traceback" in (tmp_path / "ansible.log").read_text()

@@ -25,6 +25,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         url, directory = (str(self._task.args.get(name) or "") for name in ("url", "directory"))
         try:
+            adapter.refuse_facts(task_vars or {})
             if not directory:
                 raise UsageError("deployer_fetch: no directory was given", "name one on the control node")
             if self._task.check_mode:

@@ -24,6 +24,7 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         host = str(variables["inventory_hostname"])
         try:
+            adapter.refuse_facts(variables)
             wanted = settings.parse(host, self._settings(variables))
             catalog = adapter.load_catalog(wanted.catalog, variables)
             request = observe.build(catalog, wanted)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
+from ansible.plugins.action import ActionBase
 from ansible.plugins.callback import CallbackBase
+
+from deployer import plugins
 
 DOCUMENTATION = r"""
 name: deployer_events
@@ -18,7 +23,12 @@ description:
   - Does nothing unless the environment variable C(DEPLOYER_EVENTS_FD) is set.
 """
 
-KEPT = ("msg", "tail", "deployer", "deployer_error", "deployer_step", "cmd", "rc")
+# What any task may say is text for a person, and no more than that.
+WORDS = ("msg", "tail", "cmd", "note")
+# What decides something comes from the actions of deployer alone, which run on the control node: a module's result is
+# a host's word, whoever has written the module.
+DECIDING = ("deployer", "deployer_error", "deployer_step")
+ACTIONS = frozenset(path.stem for path in (Path(plugins.__file__).parent / "action").glob("deployer_*.py"))
 SAID = ("stdout", "module_stdout", "stderr", "module_stderr", "failures", "exception")
 TEXT_LIMIT = 8000
 
@@ -34,6 +44,7 @@ class CallbackModule(CallbackBase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take the descriptor, if there is one."""
         super().__init__(*args, **kwargs)
+        _statistics_are_no_module_s()
         descriptor = os.environ.get("DEPLOYER_EVENTS_FD")
         if descriptor is None:
             self.disabled = True
@@ -53,7 +64,7 @@ class CallbackModule(CallbackBase):
             **more,
         }
         try:
-            self._stream.write(json.dumps(line, default=str) + "\n")
+            self._stream.write(_document(line) + "\n")
             self._stream.flush()
         except OSError:
             self.disabled = True
@@ -67,7 +78,16 @@ class CallbackModule(CallbackBase):
         task, host = result.task, result.host.get_name()
         begun = self._begun.pop((host, task._uuid), None)
         values = result.result
-        kept = {key: _shortened(values[key]) for key in KEPT if key in values}
+        kept: dict[str, Any] = {key: _text(values[key])[-TEXT_LIMIT:] for key in WORDS if values.get(key) is not None}
+        command = values.get("cmd")
+        if (
+            isinstance(command, list)
+            and all(isinstance(each, str) for each in command)
+            and len(kept["cmd"]) < TEXT_LIMIT
+        ):
+            kept["cmd"] = command
+        if str(task.action).rpartition(".")[2] in ACTIONS:
+            kept |= {key: values[key] for key in DECIDING if key in values}
         if status == "failed":
             # An installer says what is wrong on one of the two, and its progress on the other.
             said = [_text(values[key])[-TEXT_LIMIT // 2 :].strip() for key in SAID if values.get(key)]
@@ -98,13 +118,44 @@ class CallbackModule(CallbackBase):
     def v2_runner_retry(self, result: Any) -> None:
         """A task goes on for another round."""
         values = result.result
-        self._emit("retry", result.host.get_name(), result.task, msg=_shortened(values.get("msg")))
+        self._emit("retry", result.host.get_name(), result.task, msg=_text(values.get("msg") or "")[-TEXT_LIMIT:])
+
+
+def _statistics_are_no_module_s() -> None:
+    """Leave out what a host's result says for Ansible's own statistics.
+
+    They are `set_stats`'s alone, which runs here. A malformed one of a module ends Ansible's run on all hosts, and
+    nothing that Ansible offers to plugins stands between a result and that. Workers are forked later and have it too.
+    """
+    parse = ActionBase._parse_returned_data
+    if getattr(parse, "without_statistics", False):
+        return
+
+    @functools.wraps(parse)
+    def parsed(*args: Any, **kwargs: Any) -> Any:
+        data = parse(*args, **kwargs)
+        data.pop("ansible_stats", None)
+        return data
+
+    parsed.without_statistics = True  # type: ignore[attr-defined]
+    ActionBase._parse_returned_data = parsed
 
 
 def _text(value: Any) -> str:
-    """Lists, as dnf's failures are, line by line."""
-    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+    """One text of whatever came; lists, as dnf's failures are, line by line."""
+    if isinstance(value, str):
+        return value
+    try:
+        if isinstance(value, list):
+            return "\n".join(map(str, value))
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (RecursionError, TypeError, ValueError) as error:
+        return f"(what came cannot be written down: {type(error).__name__})"
 
 
-def _shortened(value: Any) -> Any:
-    return value[-TEXT_LIMIT:] if isinstance(value, str) else value
+def _document(line: dict[str, Any]) -> str:
+    try:
+        return json.dumps(line, default=str)
+    except (RecursionError, TypeError, ValueError) as error:
+        said = f"what the task returned cannot be written down: {type(error).__name__}"
+        return json.dumps({**{key: each for key, each in line.items() if key not in DECIDING}, "msg": said})

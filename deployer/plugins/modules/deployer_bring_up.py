@@ -279,7 +279,7 @@ def staying(facts, log):
     if not is_alive(facts):
         return {"stays": False}
     words = "all chips answer and the installer stays in the foreground (pid %d): it is left running" % facts["pid"]
-    return {"stays": True, "pid": facts["pid"], "deployer": {"note": "%s; its output is in %s" % (words, log)}}
+    return {"stays": True, "pid": facts["pid"], "note": "%s; its output is in %s" % (words, log)}
 
 
 def long_ago(path):
