@@ -68,10 +68,12 @@ def too_deep(document: object, depth: int) -> bool:
     """Whether it has more levels than `depth`: nothing that reads or writes it must go so deep."""
     level = [document]
     for _ in range(depth):
-        level = [each for each in level if isinstance(each, dict | list)]
-        if not level:
+        inner: list[object] = []
+        for each in level:
+            inner += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+        if not inner:
             return False
-        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+        level = inner
     return any(isinstance(each, dict | list) for each in level)
 
 

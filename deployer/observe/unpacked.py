@@ -46,6 +46,11 @@ def is_placed(path: object, home: str) -> bool:
     return directory == home and posixpath.normpath(path) == path and OWN_NAME.fullmatch(name) is not None
 
 
+def is_below(path: str, home: str) -> bool:
+    """Whether a path is anywhere below `home`, said without any detour."""
+    return home.startswith("/") and path.startswith(f"{home}/") and posixpath.normpath(path) == path
+
+
 def model_name(model: Model, build: Build) -> str:
     """The name of the stamp of a model's build: builds of one model are there beside each other."""
     return f"{model.name}-{build.name}.{MODEL}"
