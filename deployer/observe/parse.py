@@ -88,6 +88,7 @@ def _parse(
     lock_alive: Callable[[Lock], bool | None],
     packages: tuple[Package, ...] | None,
 ) -> Observation:
+    require_places(raw, settings, accelerator)
     places = Places(
         data=raw["places"][f"{accelerator.name}.data"],
         config=raw["places"][f"{accelerator.name}.config"],
@@ -179,6 +180,32 @@ def _parse(
             None,
         ),
     )
+
+
+def require_places(raw: Raw, settings: Settings, accelerator: Accelerator) -> None:
+    """The host fills in its account's directories, and nothing else: where things are made and removed is said here."""
+    asked = {
+        "units": request.UNIT_DIR,
+        "data": settings.data_dir or accelerator.data_dir,
+        "config": settings.config_dir or accelerator.config_dir,
+        "home": unpacked.home_dir(settings, accelerator),
+        "compiled": settings.compiled_dir,
+        "model": settings.weights_dir,
+    }
+    for name, wanted in asked.items():
+        key = name if name == "units" else f"{accelerator.name}.{name}"
+        if key in raw["places"] and not fills(wanted, raw["places"][key]):
+            raise ProbeError(f"the host says that {wanted or key} is {str(raw['places'][key])[:100]!r}")
+
+
+def fills(wanted: str, path: object) -> bool:
+    """Whether a path is what the host may make of the one that was asked for, with `~` and variables in it."""
+    if not isinstance(path, str) or not path.startswith("/") or posixpath.normpath(path) != path or path == "/":
+        return False
+    *filled, fixed = re.split(r"\$\{[^}]*\}|\$\w+|^~[^/]*", wanted)
+    if not filled:
+        return path == posixpath.normpath(wanted)
+    return path.isprintable() and path.endswith(posixpath.normpath(fixed) if fixed else "")
 
 
 def detect(catalog: Catalog, pci: list[dict[str, str]]) -> list[str]:

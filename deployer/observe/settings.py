@@ -16,7 +16,7 @@ DeploymentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]
 HostPath = Annotated[str, StringConstraints(pattern=r"^([~/$][A-Za-z0-9_.,@+=:/~${}-]*)?$")]
 Listen = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.:-]*$")]
 # Also what an inventory may call a host where nothing else says how to reach it, and a zone (fe80::1%eth0).
-Address = Annotated[str, StringConstraints(pattern=r"^[\w.:%-]{0,255}$")]
+Address = Annotated[str, StringConstraints(pattern=r"^[\w.:%-]*$", max_length=255)]
 
 
 class Settings(BaseModel):
