@@ -75,6 +75,8 @@ class Observer:
                     elif each.status == "unsure":
                         unsure[each.host] = each.message
                     else:
+                        if each.traceback:
+                            log.write(f"{each.host}: {each.traceback}\n")
                         on_event(self._event(each))
             for host, why in unsure.items():
                 log.write(f"{host}: left to ansible-playbook: {why}\n")

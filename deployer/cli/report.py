@@ -77,7 +77,8 @@ def print_notes(console: Console, hosts: Mapping[str, HostState]) -> None:
     """What is worth knowing and no reason to refuse; what is the same on several hosts, once."""
     said: dict[str, list[str]] = {}
     for host, state in hosts.items():
-        for note in state.plan.notes if state.plan else ():
+        seen = state.observation.remarks if state.observation else ()
+        for note in state.plan.notes if state.plan else seen:
             said.setdefault(note, []).append(host)
     for note, names in said.items():
         shown = ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")

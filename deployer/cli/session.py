@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from deployer import catalog as catalogs
@@ -23,7 +23,15 @@ from deployer.cli.parallel import in_parallel
 from deployer.cli.progress import Display
 from deployer.cli.secrets import Secrets
 from deployer.cli.state import HostState, Problem, Ran
-from deployer.errors import ExitStatus, InventoryError, RunInterruptedError, SettingsError, UsageError, worst
+from deployer.errors import (
+    DeployerError,
+    ExitStatus,
+    InventoryError,
+    RunInterruptedError,
+    SettingsError,
+    UsageError,
+    worst,
+)
 from deployer.observe import Observation, Settings, holder
 from deployer.plan import HostPlan, Plan, Refusal
 from deployer.runs import Record, open_record
@@ -126,9 +134,22 @@ class Session:
         for state in self.hosts.values():
             if state.observation is None:
                 continue
-            state.plan = make(state)
+            try:
+                state.plan = make(state)
+            except DeployerError:
+                raise
+            except Exception as error:  # what one host has answered is never the end of the others
+                self._not_understood(state, error)
+                continue
             state.status = "refused" if state.plan.refused else "planned"
         self._refuse_twins()
+
+    def _not_understood(self, state: HostState, error: Exception) -> None:
+        state.status = "failed"
+        message = f"no plan can be made of what the host has answered: {type(error).__name__}: {str(error)[:300]}"
+        state.problem = Problem("plan", "", message)
+        with suppress(OSError), self.record.log.open("a", encoding="utf-8", errors="replace") as log:
+            log.write(f"{state.host}: {''.join(traceback.format_exception(error))}\n")
 
     def plan_up(self, state: HostState) -> HostPlan:
         """What `up` would do on a host."""

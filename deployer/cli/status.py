@@ -47,6 +47,7 @@ def command(options: HostOptions) -> int:
             )
         else:
             result_console().print(_table(session.hosts.values(), options, answers))
+            report.print_notes(result_console(), session.hosts)
             report.print_refusals(result_console(), session.hosts)
             report.print_failures(session, session.hosts.values(), report.resume_line())
         return status

@@ -98,6 +98,8 @@ def _files(
     if found is None:
         return None
     path = str(raw["places"].get(place[1:-1]))
+    if not settings.weights_dir and not unpacked.is_placed(path, str(raw["places"].get(f"{accelerator.name}.home"))):
+        return None
     data = "{" + f"{accelerator.name}.data" + "}"
     recorded = unpacked.json_file(raw, files_stamp(data, model, build, settings.weights_dir))
     origin = "" if settings.weights_dir else _origin(raw, accelerator, model, build)
@@ -127,7 +129,7 @@ def _is_text(name: str) -> bool:
         name.encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return "\N{REPLACEMENT CHARACTER}" not in name
 
 
 def _file(facts: list[int], known: Any) -> ModelFile:

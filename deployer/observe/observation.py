@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import re
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+FILES_GONE = "its files are gone"
+_NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
+_DEPLOYMENT = re.compile(_NAME)
+# The first replica has the deployment's name alone.
+_REPLICA = re.compile(rf"{_NAME}(@(?:[2-9]|[1-9][0-9]{{1,2}}))?")
+
+
+def is_deployment_name(name: str) -> bool:
+    """Whether deployer would call a deployment so: directories are made and removed by that name."""
+    return _DEPLOYMENT.fullmatch(name) is not None
+
+
+def is_replica_name(name: str) -> bool:
+    """Whether deployer would call the directory of a replica so."""
+    return _REPLICA.fullmatch(name) is not None
 
 from deployer.clean import Clean
 
@@ -328,8 +346,14 @@ class DeploymentState(Facts):
     @property
     def replica(self) -> int:
         """Its number among the deployment's replicas, from 1."""
-        number = self.name.partition("@")[2]
-        return int(number) if number.isdigit() else 1
+        return int(self.name.partition("@")[2] or 1)
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if not is_replica_name(value):
+            raise ValueError("no deployment is called so")
+        return value
 
 
 class Lock(Facts):
@@ -357,7 +381,10 @@ class Places(Facts):
 
 
 class Observation(Facts):
-    """What one host is like."""
+    """What one host is like.
+
+    `damaged` are stamps that deployer cannot have written so, and why. `remarks` is what is worth telling of the host.
+    """
 
     host: str
     name: str
@@ -400,11 +427,13 @@ class Observation(Facts):
     look_alikes: dict[str, int] = {}
     mounts: dict[str, str] = {}
     unpacked: dict[str, Unpacked] = {}
+    damaged: dict[str, str] = {}
     compiled: CompiledState | None = None
     engine_version: str = ""
     model_files: ModelFiles | None = None
     programs: tuple[str, ...] = ()
     brought: tuple[BroughtImage, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def containers(self) -> tuple[Container, ...]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import re
 import tarfile
 import zipfile
@@ -16,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deployer import jsonfile
 from deployer.catalog import Accelerator, Archive, Driver
 from deployer.errors import SettingsError
 from deployer.observe import listing
@@ -201,7 +201,7 @@ def _json(archive: tarfile.TarFile, name: str) -> Any:
     member = archive.extractfile(name)
     if member is None:
         raise KeyError(name)
-    return json.loads(member.read(MANIFEST_LIMIT))
+    return jsonfile.load(member.read(MANIFEST_LIMIT).decode())
 
 
 def _architecture(name: str) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
 
+from deployer import jsonfile
 from deployer.catalog import Accelerator, Catalog
+from deployer.errors import DeployerError
 from deployer.observe import builds, request, unpacked, weights
 from deployer.observe.observation import (
+    FILES_GONE,
     AcceleratorState,
     BroughtImage,
     Container,
@@ -28,6 +31,7 @@ from deployer.observe.observation import (
     Places,
     Process,
     Python,
+    is_replica_name,
 )
 from deployer.observe.questions import Answers
 from deployer.observe.settings import Settings
@@ -35,6 +39,8 @@ from deployer.observe.transport import ProbeError, too_old
 from deployer.observe.vendors import VENDORS
 
 Raw = Mapping[str, Any]
+# Of an error, for people.
+MOST_SAID = 300
 
 
 def parse(
@@ -51,10 +57,25 @@ def parse(
     """
     if "python_too_old" in raw:
         raise too_old(str(raw["python_too_old"]), str(raw.get("executable")))
+    with _understanding():
+        detected = detect(catalog, raw["pci"])
+        accelerator = _choose(catalog, settings, detected)
+    # The control node's own: what goes wrong here is not the host's.
+    offline = packages(accelerator)
+    with _understanding():
+        return _parse(host, raw, catalog, settings, accelerator, detected, lock_alive, offline)
+
+
+@contextmanager
+def _understanding() -> Iterator[None]:
+    """Whatever an answer does to its reader, it is that answer which is wrong."""
     try:
-        return _parse(host, raw, catalog, settings, lock_alive, packages)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, ValidationError) as error:
-        raise ProbeError(f"the probe's answer cannot be read: {type(error).__name__}: {error}") from error
+        yield
+    except DeployerError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:MOST_SAID]
+        raise ProbeError(f"the probe's answer cannot be read: {type(error).__name__}: {said}") from error
 
 
 def _parse(
@@ -62,11 +83,12 @@ def _parse(
     raw: Raw,
     catalog: Catalog,
     settings: Settings,
+    accelerator: Accelerator,
+    detected: list[str],
     lock_alive: Callable[[Lock], bool | None],
-    packages: Callable[[Accelerator], tuple[Package, ...] | None],
+    packages: tuple[Package, ...] | None,
 ) -> Observation:
-    detected = detect(catalog, raw["pci"])
-    accelerator = _choose(catalog, settings, detected)
+    require_places(raw, settings, accelerator)
     places = Places(
         data=raw["places"][f"{accelerator.name}.data"],
         config=raw["places"][f"{accelerator.name}.config"],
@@ -79,7 +101,7 @@ def _parse(
     docker = _docker(raw["docker"]) if raw.get("docker") else None
     cards, driver = _cards(raw, accelerator, data_key)
     added = frozenset(key for each in catalog.runtimes.values() if each.compiled for key in each.compiled.config_keys)
-    archives, compiled, engine_version = unpacked.read(raw, catalog, settings, accelerator)
+    archives, damaged, compiled, engine_version = unpacked.read(raw, catalog, settings, accelerator)
     model_files, programs = builds.read(raw, catalog, settings, accelerator)
     system = _os_release(_text(raw, "/etc/os-release"))
     return Observation(
@@ -95,8 +117,9 @@ def _parse(
         cards=cards,
         driver=driver,
         docker=docker,
-        packages=packages(accelerator),
+        packages=packages,
         unpacked=archives,
+        damaged=damaged,
         compiled=compiled,
         engine_version=engine_version,
         model_files=model_files,
@@ -145,6 +168,7 @@ def _parse(
             for path, reading in ((_expanded(raw, key), each) for key, each in raw["weights"].items())
         },
         deployments=_deployments(raw, raw["deployments"].get(config_key) or {}, places),
+        remarks=tuple(_remarks(raw, raw["deployments"].get(config_key) or {}, places)),
         unit_dir=raw["places"]["units"],
         lock=lock.model_copy(update={"alive": lock_alive(lock)}) if lock else None,
         log=next(
@@ -156,6 +180,32 @@ def _parse(
             None,
         ),
     )
+
+
+def require_places(raw: Raw, settings: Settings, accelerator: Accelerator) -> None:
+    """The host fills in its account's directories, and nothing else: where things are made and removed is said here."""
+    asked = {
+        "units": request.UNIT_DIR,
+        "data": settings.data_dir or accelerator.data_dir,
+        "config": settings.config_dir or accelerator.config_dir,
+        "home": unpacked.home_dir(settings, accelerator),
+        "compiled": settings.compiled_dir,
+        "model": settings.weights_dir,
+    }
+    for name, wanted in asked.items():
+        key = name if name == "units" else f"{accelerator.name}.{name}"
+        if key in raw["places"] and not fills(wanted, raw["places"][key]):
+            raise ProbeError(f"the host says that {wanted or key} is {str(raw['places'][key])[:100]!r}")
+
+
+def fills(wanted: str, path: object) -> bool:
+    """Whether a path is what the host may make of the one that was asked for, with `~` and variables in it."""
+    if not isinstance(path, str) or not path.startswith("/") or posixpath.normpath(path) != path or path == "/":
+        return False
+    *filled, fixed = re.split(r"\$\{[^}]*\}|\$\w+|^~[^/]*", wanted)
+    if not filled:
+        return path == posixpath.normpath(wanted)
+    return path.isprintable() and path.endswith(posixpath.normpath(fixed) if fixed else "")
 
 
 def detect(catalog: Catalog, pci: list[dict[str, str]]) -> list[str]:
@@ -252,7 +302,7 @@ def _cards(raw: Raw, accelerator: Accelerator, data_key: str) -> tuple[Accelerat
     if not found and not state.chips and state.mode != "soc":
         state = state.model_copy(update={"state": "absent"})
     try:
-        stamp = json.loads(_text(raw, f"{data_key}/driver.json") or "{}")
+        stamp = jsonfile.load(_text(raw, f"{data_key}/driver.json") or "{}")
         known = {"installed_boot": str(stamp["boot_id"]), "reboot_asked": stamp.get("reboot") is True}
         # What somebody has installed since is not what the stamp means.
         same = stamp.get("released", "") == driver.released
@@ -267,7 +317,7 @@ def installer_at_work(raw: Raw, path: str) -> Process | None:
     """The installer at work: same boot, same pid, same start time, and its chips have never all answered yet."""
     entry = raw.get("pid_files", {}).get(path) or {}
     process, _ = _leader({"pid_file": entry, "process": entry.get("process")}, _boot_id(raw))
-    if process is None or unpacked.json_text(entry.get("text")).get("ready"):
+    if process is None or jsonfile.mapping(entry.get("text")).get("ready"):
         return None
     return _process(process, raw)
 
@@ -284,7 +334,7 @@ def _card(accelerator: Accelerator, function: Mapping[str, str]) -> tuple[str, i
 def _brought(raw: Raw, data_key: str) -> Iterator[BroughtImage]:
     """A note whose name and content do not agree is nobody's: an image is removed by it."""
     for path, entry in raw.get("texts", {}).get(request.image_notes(data_key), {}).items():
-        known = unpacked.json_text(entry.get("text"))
+        known = jsonfile.mapping(entry.get("text"))
         identifier, tags = known.get("id"), known.get("tags")
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", str(identifier)) or not isinstance(tags, list):
             continue
@@ -317,8 +367,8 @@ def _engines(raw: Raw, data_key: str, places: Places) -> dict[str, bool]:
     found = {}
     for stamp, interpreter in _engine_paths(raw, data_key):
         try:
-            complete = isinstance(json.loads(_text(raw, stamp) or ""), dict)
-        except ValueError:
+            complete = isinstance(jsonfile.load(_text(raw, stamp)), dict)
+        except jsonfile.JsonError:
             complete = False
         executable = raw["paths"].get(interpreter, {}).get("executable") is True
         found[posixpath.dirname(stamp).replace(data_key, places.data)] = complete and executable
@@ -345,14 +395,31 @@ def _process(facts: Mapping[str, Any], raw: Raw) -> Process:
 def _deployments(raw: Raw, entries: Mapping[str, Any], places: Places) -> dict[str, DeploymentState]:
     boot_id = _boot_id(raw)
     marked = list(raw["marked"])
-    found = {name: _deployment(name, entry, raw, places, boot_id, marked) for name, entry in entries.items()}
+    found = {
+        name: _deployment(name, entry, raw, places, boot_id, marked)
+        for name, entry in entries.items()
+        if is_replica_name(name)
+    }
     # A process of ours whose files are gone is still ours to stop.
     for each in marked:
         directory, name = posixpath.split(str(each.get("config") or ""))
-        if directory == places.config and name and name not in found:
+        if directory == places.config and is_replica_name(name) and name not in found:
             strays = tuple(_process(other, raw) for other in marked if other.get("config") == each["config"])
-            found[name] = _broken(name, "its files are gone", strays)
+            found[name] = _broken(name, FILES_GONE, strays)
     return found
+
+
+def _remarks(raw: Raw, entries: Mapping[str, Any], places: Places) -> Iterator[str]:
+    """What looks like a deployment's and is none: it is told and left alone."""
+    for name in entries:
+        if not is_replica_name(name):
+            yield f"{places.config} has a directory that is no deployment's by its name ({name[:100]!r}): left alone"
+    for each in raw["marked"]:
+        directory, name = posixpath.split(str(each.get("config") or ""))
+        if directory == places.config and not is_replica_name(name):
+            yield f"process {int(each['pid'])} bears a mark that is no deployment's ({name[:100]!r}): left alone"
+    for each in raw.get("foreign") or ():
+        yield f"process {int(each['pid'])} of uid {int(each['uid'])} says that it is deployer's and is not: left alone"
 
 
 def _broken(name: str, problem: str, strays: tuple[Process, ...] = ()) -> DeploymentState:
@@ -368,7 +435,7 @@ def _deployment(
 ) -> DeploymentState:
     own = [each for each in marked if each.get("config") == f"{places.config}/{name}"]
     try:
-        record = json.loads(entry["record"]["text"])
+        record = jsonfile.load(entry["record"]["text"])
         state = DeploymentState(
             name=name,
             model=record["model"],
@@ -391,6 +458,7 @@ def _deployment(
             volumes=tuple(record.get("volumes", ())),
             protocol=str(record.get("protocol") or "openai"),
         )
+        _require_own(state)
     except (KeyError, TypeError, ValueError, RecursionError, ValidationError) as error:
         strays = tuple(_process(each, raw) for each in own)
         return _broken(name, f"deployment.json is damaged: {type(error).__name__}: {error}", strays)
@@ -412,10 +480,17 @@ def _deployment(
     )
 
 
+def _require_own(state: DeploymentState) -> None:
+    """A container that was not made by its own name is not removed by it."""
+    name = request.container_name(state.deployment, state.replica)
+    if state.container not in ("", name):
+        raise ValueError(f"container {state.container[:100]!r} is not {name}")
+
+
 def _said(health: Raw) -> tuple[str, str]:
     """What an engine that is not well says of itself, and that in one word, where it is deployer's own server."""
     try:
-        document = json.loads(health.get("text") or "{}")
+        document = jsonfile.load(health.get("text") or "{}")
         return f": {str(document['status'])[:200]}", str(document.get("state") or "")
     except (ValueError, KeyError, TypeError, AttributeError):
         return "", ""
@@ -423,12 +498,9 @@ def _said(health: Raw) -> tuple[str, str]:
 
 def _leader(entry: Raw, boot_id: str) -> tuple[dict[str, Any] | None, str | None]:
     """The living process that the pid file means: same boot, same pid, same start time."""
-    try:
-        pid_file = json.loads((entry.get("pid_file") or {}).get("text") or "{}")
-    except ValueError:
-        return None, None
+    pid_file = jsonfile.mapping((entry.get("pid_file") or {}).get("text"))
     process = entry.get("process")
-    if not process or not isinstance(pid_file, dict):
+    if not process or not pid_file:
         return None, None
     same = pid_file.get("boot_id") == boot_id and pid_file.get("start") == process.get("start")
     return (process, str(pid_file.get("spec"))) if same else (None, None)
@@ -451,7 +523,7 @@ def _lock(text: str | None) -> Lock | None:
     if text is None:
         return None
     try:
-        return Lock.model_validate({key: value for key, value in json.loads(text).items() if key != "alive"})
+        return Lock.model_validate({key: value for key, value in jsonfile.load(text).items() if key != "alive"})
     except (ValueError, AttributeError):
         # A damaged lock names nobody; nobody can be asked to wait for it.
         return None

@@ -10,6 +10,7 @@ as all else that it does.
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import json
 import os
@@ -40,14 +41,68 @@ DOCKER_TIMEOUT_S = 10.0
 HEALTH_LIMIT = 65536
 SAID_LIMIT = 1000
 DOCKER_LIMIT = 64 * 1024 * 1024
+# 2**64 has twenty digits.
+DIGITS_LIMIT = 20
+FOREIGN_LIMIT = 8
 # SHA256SUMS, md5sum.txt, model.sha256 …
 CHECKSUM_LIST = re.compile(r"(?i)(sha256|md5)(sums?)?(\.txt)?$")
+
+
+def opened(path: str) -> Any:
+    """A file to read, and nothing else: a pipe, or a device, may never say anything, or never end."""
+    # Looked at first: there are devices of which the opening alone does something.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC) if is_file(os.stat(path)) else -1
+    if descriptor < 0:
+        raise OSError(errno.EINVAL, "no regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def is_file(facts: os.stat_result) -> bool:
+    """Whether it is a regular file."""
+    return stat.S_ISREG(facts.st_mode)
+
+
+def parsed(text: Any) -> Any:
+    """A file's JSON, however it is made; `ValueError` where it is none that a program of ours would write."""
+    try:
+        return json.loads(text, parse_int=whole, parse_float=finite, parse_constant=no_number)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def whole(digits: str) -> int:
+    """A whole number that a machine has."""
+    if len(digits.lstrip("-")) > DIGITS_LIMIT:
+        raise ValueError("a number of %d characters" % len(digits))
+    return int(digits)
+
+
+def finite(text: str) -> float:
+    """A number that is not beyond all numbers."""
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError("%s is no number" % text[:DIGITS_LIMIT])
+    return number
+
+
+def no_number(text: str) -> float:
+    """NaN and Infinity are no JSON."""
+    raise ValueError("%s is no number" % text)
+
+
+def mapping(text: Any) -> Dict[str, Any]:
+    """A JSON object; empty where it is none."""
+    try:
+        found = parsed(str(text or ""))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_text(path: str, limit: int = TEXT_LIMIT) -> Dict[str, Any]:
     """`{"text": …}` or `{"error": errno name}`."""
     try:
-        with open(path, "rb") as handle:
+        with opened(path) as handle:
             data = handle.read(limit + 1)
     except OSError as error:
         return {"error": error.strerror}
@@ -87,7 +142,7 @@ def sha256(path: str) -> Optional[str]:
     import hashlib
 
     try:
-        with open(path, "rb") as handle:
+        with opened(path) as handle:
             return hashlib.sha256(handle.read(TEXT_LIMIT)).hexdigest()
     except OSError:
         return None
@@ -113,19 +168,19 @@ def path_facts(path: str) -> Dict[str, Any]:
 def safetensors_size(path: str) -> Dict[str, Any]:
     """The size that a safetensors file says it has: 8 bytes, the header, and the last tensor's end."""
     try:
-        with open(path, "rb") as handle:
+        with opened(path) as handle:
             first = handle.read(8)
             if len(first) < 8:
                 return {"error": "shorter than its header"}
             (length,) = struct.unpack("<Q", first)
             if length > HEADER_LIMIT:
                 return {"error": "its header is no safetensors header"}
-            header = json.loads(handle.read(length).decode("utf-8"))
+            header = parsed(handle.read(length).decode("utf-8"))
         ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
         return {"expected": 8 + length + max(ends or [0])}
     except OSError as error:
         return {"error": error.strerror}
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError):
         return {"error": "its header is no safetensors header"}
 
 
@@ -238,9 +293,38 @@ def process(pid: int) -> Optional[Dict[str, Any]]:
     return result
 
 
-def marked() -> Dict[int, Dict[str, Any]]:
-    """Every living process that carries deployer's marks, as far as this account may look."""
-    found = {}
+def uids(pid: int) -> List[int]:
+    """Real, effective, saved and file-system uid: the owner of /proc/PID is root for whoever hides from a debugger."""
+    match = re.search(r"^Uid:((?:\s+\d+)+)$", str(read_text("/proc/%d/status" % pid).get("text") or ""), re.MULTILINE)
+    return [int(word) for word in match.group(1).split()] if match else []
+
+
+def is_trusted(pid: int, containers: List[str]) -> bool:
+    """Whether a process is this account's own, or in one of these containers.
+
+    Anybody may write anything into the environment of what he starts: also of a program that then becomes root (sudo,
+    su), and in a container of his own, where he is root.
+    """
+    try:
+        outside = os.readlink("/proc/%d/ns/pid" % pid) == os.readlink("/proc/self/ns/pid")
+        if outside and set(uids(pid)) == {os.getuid()}:
+            return not os.stat("/proc/%d/exe" % pid).st_mode & (stat.S_ISUID | stat.S_ISGID)
+    except OSError:
+        return False
+    groups = str(read_text("/proc/%d/cgroup" % pid).get("text") or "")
+    return any(re.search(r"[/-]%s(\.scope)?$" % re.escape(each), groups, re.MULTILINE) for each in containers)
+
+
+def own_containers(engine: Dict[str, Any]) -> List[str]:
+    """The ids of the running containers that bear deployer's label."""
+    found = [str(each["id"]) for each in engine.get("containers", []) if each["labels"] and each["pid"]]
+    return [each for each in found if re.match(r"[0-9a-f]{64}$", each)]
+
+
+def marked(containers: List[str]) -> Tuple[List[Dict[str, Any]], List[Dict[str, int]]]:
+    """Every living process that carries deployer's marks, as far as this account may look; some that only say so."""
+    found: List[Dict[str, Any]] = []
+    foreign: List[Dict[str, int]] = []
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
@@ -250,9 +334,13 @@ def marked() -> Dict[int, Dict[str, Any]]:
         except OSError:
             continue
         facts = process(int(name)) if ours else None
-        if facts and "deployment" in facts:
-            found[int(name)] = facts
-    return found
+        if not facts or "deployment" not in facts:
+            continue
+        if is_trusted(int(name), containers):
+            found.append(facts)
+        elif len(foreign) < FOREIGN_LIMIT:
+            foreign.append({"pid": int(name), "uid": (uids(int(name)) or [-1])[0]})
+    return found, foreign
 
 
 def socket_owners(inodes: List[str]) -> Dict[str, int]:
@@ -270,7 +358,7 @@ def socket_owners(inodes: List[str]) -> Dict[str, int]:
     return owners
 
 
-def listeners(ports: List[int]) -> List[Dict[str, Any]]:
+def listeners(ports: List[int], containers: List[str]) -> List[Dict[str, Any]]:
     """Who listens on the TCP ports that were asked for."""
     found = []
     for table, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
@@ -284,13 +372,14 @@ def listeners(ports: List[int]) -> List[Dict[str, Any]]:
                 words = [packed[start : start + 4][::-1] for start in range(0, len(packed), 4)]
                 found.append((int(port, 16), socket.inet_ntop(family, b"".join(words)), fields[9]))
     owners = socket_owners(sorted({inode for _, _, inode in found})) if found else {}
-    return [listener(port, address, owners.get(inode)) for port, address, inode in found]
+    return [listener(port, address, owners.get(inode), containers) for port, address, inode in found]
 
 
-def listener(port: int, address: str, pid: Optional[int]) -> Dict[str, Any]:
+def listener(port: int, address: str, pid: Optional[int], containers: List[str]) -> Dict[str, Any]:
     """One of them; who it is only where this account may see that."""
     who = (process(pid) if pid else None) or {}
-    names = {key: who.get(key) for key in ("name", "deployment", "config")}
+    marks = ("deployment", "config") if pid and is_trusted(pid, containers) else ()
+    names = {key: who.get(key) if key in ("name", *marks) else None for key in ("name", "deployment", "config")}
     return {"port": port, "address": address, "pid": pid, **names}
 
 
@@ -430,10 +519,11 @@ def pythons(chosen: str) -> List[Dict[str, Any]]:
             continue
         answer = command([path, "-c", PYTHON_FACTS])
         try:
-            version, has_venv = json.loads(answer.get("stdout", ""))
-        except ValueError:
+            version, has_venv = parsed(answer.get("stdout", ""))
+            words = ".".join(map(str, version))
+        except (ValueError, TypeError):
             continue
-        found.append({"path": path, "real": real, "version": ".".join(map(str, version)), "venv": bool(has_venv)})
+        found.append({"path": path, "real": real, "version": words, "venv": bool(has_venv)})
     return found
 
 
@@ -451,8 +541,8 @@ def pid_file(path: str) -> Dict[str, Any]:
     """What a pid file says, and the process that lives under its pid, whichever that is."""
     result = read_text(path)
     try:
-        pid = int(json.loads(result.get("text") or "{}").get("pid") or 0)
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        pid = int(mapping(result.get("text")).get("pid") or 0)
+    except (ValueError, TypeError, OverflowError):
         return result
     return dict(result, process=process(pid))
 
@@ -470,7 +560,7 @@ def docker_get(path: str) -> Tuple[bytes, bytes]:
 
 def docker_json(path: str) -> Any:
     """A document of the Docker engine."""
-    return json.loads(docker_get(path)[1].decode("utf-8", "replace"))
+    return parsed(docker_get(path)[1].decode("utf-8", "replace"))
 
 
 def docker() -> Dict[str, Any]:
@@ -481,12 +571,12 @@ def docker() -> Dict[str, Any]:
         head, body = docker_get("/images/json")
         server = re.search(rb"(?im)^Server: Docker/(\S+)", head)
         result["version"] = server.group(1).decode() if server else docker_json("/version").get("Version")
-        result["images"] = [{"id": each.get("Id"), "tags": each.get("RepoTags") or []} for each in json.loads(body)]
+        result["images"] = [{"id": each.get("Id"), "tags": each.get("RepoTags") or []} for each in parsed(body)]
         every = [docker_json("/containers/%s/json" % each.get("Id")) for each in docker_json("/containers/json?all=1")]
         result["containers"] = [docker_container(facts) for facts in every[:LISTING_LIMIT]]
         result["root"] = docker_root(every)
         result["disk"] = disk(str(result["root"]))
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         result["error"] = str(getattr(error, "strerror", None) or error)
     return result
 
@@ -540,17 +630,17 @@ def deployments(root: str, running: Dict[str, int]) -> Dict[str, Any]:
         directory = os.path.dirname(path)
         entry: Dict[str, Any] = {"record": read_text(path), "files": {}}
         try:
-            record = json.loads(entry["record"].get("text") or "")
+            record = parsed(entry["record"].get("text") or "")
             for name in record["files"]:
                 entry["files"][name] = sha256(name)
             if record.get("container"):
                 entry["process"] = process(running.get(record["container"]) or 0)
             else:
                 entry["pid_file"] = read_text(record["pid_file"])
-                entry["process"] = process(int(json.loads(entry["pid_file"].get("text") or "{}").get("pid") or 0))
+                entry["process"] = process(int(mapping(entry["pid_file"].get("text")).get("pid") or 0))
             if entry["process"] and record["health_url"]:
                 entry["health"] = http_status(record["health_url"])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             entry["error"] = "%s: %s" % (type(error).__name__, error)
         found[os.path.basename(directory)] = entry
     return found
@@ -582,7 +672,7 @@ def pci_functions() -> List[Dict[str, str]]:
 def log_tail(path: str, size: int) -> Dict[str, Any]:
     """The last `size` bytes of a log."""
     try:
-        with open(path, "rb") as handle:
+        with opened(path) as handle:
             handle.seek(0, os.SEEK_END)
             total = handle.tell()
             handle.seek(max(0, total - size))
@@ -596,17 +686,24 @@ def nofile() -> List[int]:
     return [2**31 if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(resource.RLIMIT_NOFILE)]
 
 
-def pointed(stamps: Dict[str, str], placed: Callable[[str], str]) -> Dict[str, str]:
-    """Name → the directory that a stamp names; where there is none, a path that is not there either."""
+def pointed(stamps: Dict[str, List[str]], placed: Callable[[str], str]) -> Dict[str, str]:
+    """Name → the directory that a stamp names; where there is none, a path that is not there either.
+
+    Each comes with the directory in which it has to be: nowhere else is anything looked at, whatever a stamp says.
+    """
     found = {}
-    for name, stamp in stamps.items():
+    for name, (stamp, home) in stamps.items():
         path = placed(stamp)
-        try:
-            place = json.loads(str(read_text(path).get("text") or "")).get("path")
-        except (ValueError, AttributeError, RecursionError):
-            place = None
-        found[name] = place if isinstance(place, str) and place.startswith("/") else path + ".nothing"
+        place = mapping(read_text(path).get("text")).get("path")
+        found[name] = str(place) if is_in(place, placed(home)) else path + ".nothing"
     return found
+
+
+def is_in(place: Any, home: str) -> bool:
+    """Whether a path is that of a directory directly in another, and no link to somewhere else."""
+    if not isinstance(place, str) or "\0" in place or os.path.normpath(place) != place:
+        return False
+    return os.path.dirname(place) == home and not os.path.basename(place).startswith(".") and not os.path.islink(place)
 
 
 def uptime_ticks() -> int:
@@ -633,6 +730,8 @@ def observe(request: Dict[str, Any]) -> Dict[str, Any]:
     names = os.uname()
     engine = docker() if request.get("docker") else {}
     running = {each["name"]: int(each["pid"]) for each in engine.get("containers", [])}
+    own = own_containers(engine)
+    ours, foreign = marked(own)
     return {
         "version": 1,
         "python": {"executable": sys.executable, "version": "%d.%d.%d" % sys.version_info[:3]},
@@ -662,8 +761,9 @@ def observe(request: Dict[str, Any]) -> Dict[str, Any]:
         "asked": {name: asked(each, placed, filled) for name, each in request.get("asked", {}).items()},
         "docker": engine,
         "docker_logs": {name: docker_log(name, lines) for name, lines in request.get("docker_logs", {}).items()},
-        "listeners": listeners(request.get("ports", [])),
-        "marked": list(marked().values()),
+        "listeners": listeners(request.get("ports", []), own),
+        "marked": ours,
+        "foreign": foreign,
         "logs": {path: log_tail(placed(path), size) for path, size in request.get("logs", {}).items()},
     }  # fmt: skip
 

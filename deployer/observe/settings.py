@@ -14,7 +14,9 @@ from deployer.errors import SettingsError
 DeploymentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 # No quotes, no blanks, no shell: a path that a person would choose.
 HostPath = Annotated[str, StringConstraints(pattern=r"^([~/$][A-Za-z0-9_.,@+=:/~${}-]*)?$")]
-Address = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.:-]*$")]
+Listen = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.:-]*$")]
+# Also what an inventory may call a host where nothing else says how to reach it, and a zone (fe80::1%eth0).
+Address = Annotated[str, StringConstraints(pattern=r"^[\w.:%-]*$", max_length=255)]
 
 
 class Settings(BaseModel):
@@ -36,7 +38,7 @@ class Settings(BaseModel):
     accept_licence: bool = False
     chips: int = Field(default=0, ge=0, le=1024)
     python: HostPath = ""
-    listen: Address = ""
+    listen: Listen = ""
     port: int | None = Field(default=None, ge=1, le=65535)
     environment: dict[EnvironmentName, str] = Field(default_factory=dict)
     options: dict[OptionName, OptionValue] = Field(default_factory=dict)
@@ -54,7 +56,7 @@ class Settings(BaseModel):
     observe_timeout_s: int = Field(default=120, ge=1, le=3600)
     log_bytes: int = Field(default=0, ge=0, le=4_000_000)
     connection: str = "ssh"
-    address: str = ""
+    address: Address = ""
 
     @field_validator("privileged", "port", mode="before")
     @classmethod
@@ -108,6 +110,8 @@ def parse(host: str, values: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "deployer_" + ".".join(str(part) for part in first["loc"][:2] if part != "[key]")
+        if name == "deployer_address":
+            name = "ansible_host" if values["address"] != host else "inventory_hostname"
         message = first["msg"].removeprefix("Value error, ")
         shown = str(first.get("input"))[:60]
         raise SettingsError(f"{host}: {name}={shown!r}: {message}", "change it where the inventory sets it") from error

@@ -14,6 +14,7 @@ import zlib
 from importlib import resources
 from typing import Any
 
+from deployer import jsonfile
 from deployer.errors import DeployerError, ExitStatus
 from deployer.observe import probe
 
@@ -110,8 +111,8 @@ def unpack(rc: int, stdout: str, stderr: str) -> dict[str, Any]:
             raise ProbeRefusedError("python", "none", WANTED_PYTHON, "install one, or set ansible_python_interpreter")
         raise NoAnswerError(f"the probe ended with status {rc}: {_last_words(stderr, stdout)}")
     try:
-        raw = json.loads(body)
-    except ValueError as error:
+        raw = jsonfile.load(body)
+    except jsonfile.JsonError as error:
         raise ProbeError(f"the probe's answer is no JSON: {error}") from error
     if not isinstance(raw, dict):
         raise ProbeError("the probe's answer is no mapping")

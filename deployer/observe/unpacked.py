@@ -1,15 +1,20 @@
 """What was unpacked on a host of the vendor's archives: what to ask, and what the answer means.
 
-Each archive leaves a stamp that names its directory, so that the probe finds it without knowing its version.
+Each archive leaves a stamp that names its directory, so that the probe finds it without knowing its version. What it
+names counts only where deployer itself would have put it: a stamp is no order to mount or to remove anything else.
 """
 
 from __future__ import annotations
 
 import json
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
+from deployer import jsonfile
 from deployer.catalog import Accelerator, Archive, Catalog, Model, Placement, Runtime
 from deployer.catalog.schema import Build
 from deployer.observe.observation import ArchivedImage, CompiledState, Unpacked
@@ -17,6 +22,8 @@ from deployer.observe.settings import Settings
 
 ENGINE_STAMP = "deployer-engine.json"
 WEIGHTS, COMPILED, MODEL = "weights", "compiled", "model"
+# A directory that deployer makes: nothing hidden, and nothing that means more than itself in a volume of Docker's.
+OWN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+=~-]{0,254}")
 # Of each chip, and of each tile of a chip.
 COMPILED_FILES = ("*", "*/*", "*/*/*")
 
@@ -29,6 +36,19 @@ def home_dir(settings: Settings, accelerator: Accelerator) -> str:
 def stamp(home: str, name: str) -> str:
     """The stamp of an unpacked archive."""
     return f"{home}/.deployer/{name}.json"
+
+
+def is_placed(path: object, home: str) -> bool:
+    """Whether a path is where deployer unpacks: a directory directly in `home`, said without any detour."""
+    if not isinstance(path, str) or not home.startswith("/"):
+        return False
+    directory, _, name = path.rpartition("/")
+    return directory == home and posixpath.normpath(path) == path and OWN_NAME.fullmatch(name) is not None
+
+
+def is_below(path: str, home: str) -> bool:
+    """Whether a path is anywhere below `home`, said without any detour."""
+    return home.startswith("/") and path.startswith(f"{home}/") and posixpath.normpath(path) == path
 
 
 def model_name(model: Model, build: Build) -> str:
@@ -85,7 +105,7 @@ def ask(request: dict[str, Any], catalog: Catalog, settings: Settings, accelerat
     pointed, globs = request.setdefault("pointed", {}), request.setdefault("globs", [])
     for name, archive in found.items():
         place = place_of(accelerator, name)
-        pointed[place[1:-1]] = stamp(home, name)
+        pointed[place[1:-1]] = [stamp(home, name), home]
         request["files"].append(stamp(home, name))
         request["paths"].append(place)
         globs += [f"{place}/{pattern}" for pattern in archive.shows]
@@ -102,16 +122,27 @@ def ask(request: dict[str, Any], catalog: Catalog, settings: Settings, accelerat
 
 def read(
     raw: Mapping[str, Any], catalog: Catalog, settings: Settings, accelerator: Accelerator
-) -> tuple[dict[str, Unpacked], CompiledState | None, str]:
-    """What is unpacked, the compiled model, and the version that was installed into the environments."""
+) -> tuple[dict[str, Unpacked], dict[str, str], CompiledState | None, str]:
+    """What is unpacked, which stamps are damaged, the compiled model, and the version in the environments."""
     found: dict[str, Unpacked] = {}
+    damaged: dict[str, str] = {}
     home = "{" + accelerator.name + ".home}"
     home_path = str(raw["places"].get(home[1:-1], ""))
     for name, archive in archives(catalog, settings, accelerator, every=True).items():
         place = place_of(accelerator, name)
         known = json_file(raw, stamp(home, name))
-        path = raw["places"].get(place[1:-1])
-        if not known or not path or not raw["paths"].get(place, {}).get("exists"):
+        if not known:
+            continue
+        if problem := _damage(known, home_path, raw["places"].get(place[1:-1]), _patterns(catalog, name, archive)):
+            damaged[name] = problem
+            continue
+        path = str(known["path"])
+        if not raw["paths"].get(place, {}).get("exists"):
+            continue
+        try:
+            images = tuple(ArchivedImage.model_validate(each) for each in known.get("images") or ())
+        except (ValidationError, TypeError):
+            damaged[name] = "its list of images is none"
             continue
         found[name] = Unpacked(
             path=path,
@@ -119,10 +150,36 @@ def read(
             fingerprint=str(known.get("fingerprint") or ""),
             build=str(known.get("build") or ""),
             files=_files(raw, path, [f"{place}/{pattern}" for pattern in archive.shows]),
-            images=_images(known),
-            earlier=tuple(str(each) for each in known.get("earlier") or () if str(each).startswith(f"{home_path}/")),
+            images=images,
+            earlier=tuple(known.get("earlier") or ()),
         )
-    return found, _compiled(raw, catalog, settings, accelerator, found), _engine_version(raw, found, accelerator)
+    compiled = _compiled(raw, catalog, settings, accelerator, found)
+    return found, damaged, compiled, _engine_version(raw, found, accelerator)
+
+
+def _damage(known: Mapping[str, Any], home: str, seen: object, patterns: list[str]) -> str:
+    """Why a stamp cannot be one that deployer has written; empty where it can."""
+    earlier = known.get("earlier") or []
+    if not isinstance(earlier, list):
+        return "what it was before is no list"
+    for path in (known.get("path"), *earlier):
+        name = str(path).rpartition("/")[2]
+        if not is_placed(path, home) or not any(re.match(pattern, name) for pattern in patterns):
+            return f"it names {str(path)[:100]!r}"
+    images = known.get("images") or []
+    if not isinstance(images, list) or not all(isinstance(each, dict) for each in images):
+        return "its list of images is none"
+    for each in images:
+        if not OWN_NAME.fullmatch(str(each.get("path"))):
+            return f"it names an image {str(each.get('path'))[:100]!r}"
+    # The probe looks at no other place, nor through a link.
+    return "" if seen == known["path"] else f"{known['path']} is a link"
+
+
+def _patterns(catalog: Catalog, name: str, archive: Archive) -> list[str]:
+    """What a directory of that stamp may be called: archives of several engines have one name."""
+    known = [each for runtime in catalog.runtimes.values() for each in runtime.archives if each.name == name]
+    return [each.directory or rf"^{re.escape(name)}\Z" for each in (archive, *known)]
 
 
 def _compiled(
@@ -174,8 +231,8 @@ def _info(raw: Mapping[str, Any], infos: list[tuple[str, str]]) -> dict[str, Any
             continue
         name = posixpath.basename(path)
         try:
-            known = json.loads(text)
-        except ValueError:
+            known = jsonfile.load(text)
+        except jsonfile.JsonError:
             known = None
         if not isinstance(known, dict):
             return {"problem": f"{name} is no JSON object"}
@@ -218,19 +275,6 @@ def _files(raw: Mapping[str, Any], path: str, patterns: list[str]) -> tuple[str,
     return tuple(sorted({posixpath.relpath(each, path) for each in paths}))
 
 
-def _images(known: Mapping[str, Any]) -> tuple[ArchivedImage, ...]:
-    return tuple(ArchivedImage.model_validate(each) for each in known.get("images") or ())
-
-
 def json_file(raw: Mapping[str, Any], path: str) -> dict[str, Any]:
     """A JSON object among the files that were read; empty where there is none."""
-    return json_text(raw["files"].get(path, {}).get("text"))
-
-
-def json_text(text: Any) -> dict[str, Any]:
-    """A JSON object; empty where it is none."""
-    try:
-        found = json.loads(text or "")
-    except (ValueError, TypeError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return jsonfile.mapping(raw["files"].get(path, {}).get("text"))

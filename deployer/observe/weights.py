@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from deployer import jsonfile
 from deployer.observe.observation import WeightsState
 
 _SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.(?P<ending>safetensors|bin)$")
@@ -17,6 +18,8 @@ _LINE = re.compile(r"^([0-9a-fA-F]{32}|[0-9a-fA-F]{64})\s+\*?(\S.*)$")
 # A config.json has a few thousand characters, and three levels.
 CONFIG_LIMIT = 65536
 CONFIG_LEVELS = 16
+# Of what a config.json says, for people.
+MOST_SHOWN, MOST_LAYERS = 100, 100_000
 _BSD_LINE = re.compile(r"^(?:SHA256|MD5)\s*\((.+)\)\s*=\s*([0-9a-fA-F]{32,64})$")
 
 
@@ -42,8 +45,8 @@ def judge(
         problem=_problem(raw, files),
         size=sum(int(each.get("size") or 0) for each in files.values()),
         stamped="text" in (raw.get("stamp") or {}),
-        dtype=str(config.get("torch_dtype") or config.get("dtype") or ""),
-        layers=layers if isinstance(layers, int) else None,
+        dtype=str(config.get("torch_dtype") or config.get("dtype") or "")[:MOST_SHOWN],
+        layers=layers if isinstance(layers, int) and 0 < layers < MOST_LAYERS else None,
         # Made for a rehearsal, and they say so of themselves.
         random_weights=any(key.endswith("random_weights") and value is True for key, value in config.items()),
         config=_added(config, keys),
@@ -71,25 +74,19 @@ def checksum_list(lists: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str
 
 def _parsed(raw: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        config = json.loads(_text(raw) or "{}")
-    except (ValueError, RecursionError):
+        config = _config(_text(raw) or "{}")
+    except jsonfile.JsonError:
         return {}
-    return config if isinstance(config, dict) and not _too_deep(config) else {}
+    return config if isinstance(config, dict) else {}
+
+
+def _config(text: str) -> Any:
+    """A model's configuration: some have Infinity in it, and nothing else that is no JSON."""
+    return jsonfile.plain(jsonfile.load(text, depth=CONFIG_LEVELS, exact=True))
 
 
 def _text(raw: Mapping[str, Any]) -> str:
     return str((raw.get("config") or {}).get("text") or "")
-
-
-def _too_deep(config: object) -> bool:
-    """Whether it is nested deeper than any configuration: nothing that reads or writes it goes so deep."""
-    level = [config]
-    for _ in range(CONFIG_LEVELS):
-        inner: list[object] = []
-        for each in level:
-            inner += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
-        level = inner
-    return any(isinstance(each, dict | list) for each in level)
 
 
 def _added(config: Mapping[str, Any], keys: frozenset[str]) -> dict[str, str]:
@@ -106,7 +103,7 @@ def _is_verified(
 ) -> bool:
     """Whether exactly these files were compared with exactly this list."""
     try:
-        known = json.loads(stamp or "")
+        known = jsonfile.load(stamp)
         if known["algorithm"] != algorithm or known["checksums"] != dict(checksums):
             return False
         return all(
@@ -129,14 +126,10 @@ def _config_problem(raw: Mapping[str, Any]) -> str | None:
     if text is None:
         return "config.json is missing"
     try:
-        config = json.loads(text)
-    except ValueError as error:
-        return f"config.json is no JSON: {error}"
-    except RecursionError:
-        return "config.json is nested too deep"
-    if not isinstance(config, dict):
-        return "config.json is no JSON object"
-    return "config.json is nested too deep" if _too_deep(config) else None
+        config = _config(text)
+    except jsonfile.JsonError as error:
+        return f"config.json is {'' if isinstance(error, jsonfile.TooDeepError) else 'no JSON: '}{error}"
+    return None if isinstance(config, dict) else "config.json is no JSON object"
 
 
 def _shard_problem(raw: Mapping[str, Any], files: Mapping[str, Any]) -> str | None:
@@ -144,7 +137,7 @@ def _shard_problem(raw: Mapping[str, Any], files: Mapping[str, Any]) -> str | No
     text = (raw.get("index") or {}).get("text")
     if text is not None:
         try:
-            wanted |= set(json.loads(text)["weight_map"].values())
+            wanted |= {str(name) for name in jsonfile.load(text)["weight_map"].values()}
         except (ValueError, KeyError, AttributeError, TypeError):
             return "model.safetensors.index.json is damaged"
     for name in files:
@@ -183,7 +176,9 @@ def _stamp_problem(raw: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]
     if text is None:
         return None
     try:
-        stamped = {name: (int(each["size"]), int(each["mtime_ns"])) for name, each in json.loads(text)["files"].items()}
+        stamped = {
+            name: (int(each["size"]), int(each["mtime_ns"])) for name, each in jsonfile.load(text)["files"].items()
+        }
     except (ValueError, KeyError, AttributeError, TypeError):
         return "its stamp (.deployer.json) is damaged"
     for name, expected in stamped.items():

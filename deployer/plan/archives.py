@@ -10,7 +10,7 @@ from deployer.observe import unpacked
 from deployer.observe.observation import Package
 from deployer.observe.packages import PACKED
 from deployer.plan.draft import Draft
-from deployer.plan.types import ArchivesSpec, FetchSpec, UnpackSpec
+from deployer.plan.types import ArchivesSpec, FetchSpec, Refusal, UnpackSpec
 from deployer.units import gb
 
 COPY_BYTES_PER_S = 50_000_000
@@ -67,6 +67,11 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
     files: dict[str, tuple[str, ...] | None] = {}
     called: dict[str, str] = {}
     for name, archive in wanted.items():
+        if problem := draft.observation.damaged.get(names[name]):
+            refuse_damaged(draft.refused, home, names[name], problem)
+            new.add(name)
+            paths[name] = f"{home}/{names[name]}"
+            continue
         there = draft.observation.unpacked.get(names[name])
         package = _choose(draft, archive, names[name], there is not None)
         if package is not None and (there is None or there.fingerprint != package.fingerprint):
@@ -101,6 +106,19 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
     else:
         draft.satisfied["archives"] = f"{', '.join(paths)} are unpacked in {home}"
     return ArchivesSpec(home=home, unpack=tuple(unpack)), Places(home, paths, frozenset(new), files, called)
+
+
+def refuse_damaged(refused: list[Refusal], home: str, name: str, problem: str) -> None:
+    """What a stamp names that deployer has not written so is neither mounted nor removed."""
+    path = unpacked.stamp(home, name)
+    refused.append(
+        Refusal(
+            check="stamp",
+            found=f"{path} is damaged: {problem}",
+            wanted=f"the name of a directory that deployer has unpacked in {home}",
+            remedy=f"find out who has written it; then remove {path} and move what is left of {name} out of {home}",
+        )
+    )
 
 
 def _room(unpack: UnpackSpec) -> int:

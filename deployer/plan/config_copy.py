@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from deployer import jsonfile
 from deployer.observe.observation import WeightsState
 from deployer.plan.draft import Draft
 
@@ -28,7 +29,7 @@ def plan(draft: Draft, state: WeightsState) -> str:
     dtypes = draft.accelerator.dtypes
     if not dtypes:
         return ""
-    config = json.loads(state.config_text) if state.config_text else {"torch_dtype": state.dtype or None}
+    config = jsonfile.load(state.config_text, exact=True) if state.config_text else {"torch_dtype": state.dtype or None}
     change = _Change(dtypes)
     text = _text(change.config(config))
     foreign = [each for each in change.found if each not in FORMATS]

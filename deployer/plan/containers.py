@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from deployer.observe.observation import DeploymentState
+from deployer.observe.observation import FILES_GONE, DeploymentState
 from deployer.observe.request import container_name
 from deployer.plan import config_copy, drift, render
 from deployer.plan.chips import Allotment
@@ -132,7 +132,9 @@ def plan(draft: Draft, wanted: list[ServingSpec]) -> tuple[tuple[int, ...], tupl
     """The steps of serving; returns the replicas to start and the containers that are there and too many."""
     reasons = {each.replica: reason for each in wanted if (reason := _why(draft, each)) is not None}
     numbers = {each.replica for each in wanted}
-    surplus = tuple(each.container for number, each in sorted(draft.have.items()) if number not in numbers)
+    others = [each for number, each in sorted(draft.have.items()) if number not in numbers]
+    surplus = tuple(each.container for each in others if _can_go(draft, each))
+    draft.notes += [_left_over(each) for each in others if each.problem == FILES_GONE and each.strays]
     interrupts = any(draft.have[number].ready for number in reasons if number in draft.have) or bool(surplus)
     many = len(wanted) > 1
     words = [f"replica {number}: {reason}" if many else reason for number, reason in reasons.items()]
@@ -157,6 +159,19 @@ def plan(draft: Draft, wanted: list[ServingSpec]) -> tuple[tuple[int, ...], tupl
             name = "serving_container" if not many else f"replica {each.replica}"
             draft.satisfied[name] = f"{each.container.name if each.container else ''} serves as wanted"
     return tuple(reasons), surplus
+
+
+def _can_go(draft: Draft, have: DeploymentState) -> bool:
+    """Whether there is something of a replica to remove: its container or, without one, its files; no mere mark."""
+    found = next((each for each in draft.observation.containers if each.name == have.container), None)
+    if found is not None:
+        return found.labels.get("deployer.deployment") == draft.deployment
+    return have.problem != FILES_GONE
+
+
+def _left_over(have: DeploymentState) -> str:
+    pids = ", ".join(str(each.pid) for each in have.strays[:3])
+    return f"process {pids} says that it is of {have.name}, of which nothing else is there: `deployer down` ends it"
 
 
 def _is_loading(draft: Draft, want: ServingSpec) -> bool:

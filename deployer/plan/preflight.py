@@ -143,6 +143,7 @@ def _refused(draft: Draft, replicas: Sequence[ServingSpec]) -> Iterator[Refusal]
 
 def notes(draft: Draft) -> Iterator[str]:
     """What is worth telling and no reason to refuse."""
+    yield from draft.observation.remarks
     observation, systems = draft.observation, draft.accelerator.systems
     known = any(
         each.id.lower() == observation.os_id.lower()

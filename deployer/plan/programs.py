@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from deployer.catalog.schema import Compile
 from deployer.observe.builds import PACKAGES, program_stamp, words
-from deployer.observe.unpacked import MODEL
+from deployer.observe.unpacked import MODEL, is_below
 from deployer.plan import containers, distributions, render, sources
 from deployer.plan.archives import Places
 from deployer.plan.builds import BuiltModel
@@ -56,12 +56,18 @@ def plan(draft: Draft, image: ImageSpec, places: Places, built: BuiltModel | Non
         volumes=(*containers.driver_volumes(draft, None), f"{places.home}:{places.home}:rw"),
         # Without wheels the packages come from an index; commands that compile need nothing of the network.
         network="none" if wheels or not compile_.packages else "host",
-        unfinished=(values["packages"], f"{values['directory']}/{values['build']}"),
+        unfinished=_unfinished(places, values),
         stamp=stamp,
         identity=identity,
         demo=choice.demo,
         words=dict(choice.values),
     )
+
+
+def _unfinished(places: Places, values: Mapping[str, str]) -> tuple[str, ...]:
+    """What an interrupted run may have left; never anything that is not below the directory of archives."""
+    paths = (values["packages"], f"{values['directory']}/{values['build']}")
+    return tuple(path for path in paths if is_below(path, places.home))
 
 
 def _identity(

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deployer.catalog import Catalog, Model
+from deployer.errors import CatalogError, UsageError
 from deployer.observe.builds import PACKAGES, PROGRAMS
-from deployer.observe.observation import BroughtImage, Container, DeploymentState, Image, Observation
+from deployer.observe.observation import (
+    BroughtImage,
+    Container,
+    DeploymentState,
+    Image,
+    Observation,
+    is_deployment_name,
+    is_replica_name,
+)
 from deployer.observe.request import IMAGE_NOTES, engine_dir, weights_dir
 from deployer.observe.settings import Settings
-from deployer.observe.unpacked import of_model, stamp
-from deployer.plan.types import HostPlan, Planned, Step
+from deployer.observe.unpacked import is_placed, of_model, stamp
+from deployer.plan import archives
+from deployer.plan.types import HostPlan, Planned, Refusal, Step
 
 
 class Removal(Planned):
@@ -32,8 +42,17 @@ class Removal(Planned):
 def plan_removal(
     catalog: Catalog, settings: Settings, observation: Observation, deployment: str, purge: bool
 ) -> tuple[HostPlan, Removal]:
-    """The steps of `down` on one host, and what it may remove; no steps where nothing is there."""
-    have = [each for each in observation.deployments.values() if each.deployment == deployment]
+    """The steps of `down` on one host, and what it may remove; no steps where nothing is there.
+
+    All of it is by names: those that no deployment of ours can have are refused here too, whoever has let them in.
+    """
+    if not is_deployment_name(deployment):
+        raise UsageError(f"no deployment is called {deployment!r}", "`deployer status` shows their names")
+    have = [
+        each
+        for each in observation.deployments.values()
+        if each.deployment == deployment and is_replica_name(each.name)
+    ]
     containers = _containers(observation, deployment)
     data, config = observation.places.data, observation.places.config
     # The record says where things are, and could say anything: only the place where we put a unit is taken from it.
@@ -59,8 +78,11 @@ def plan_removal(
         own = [path for each in have for path in (f"{config}/{each.name}", f"{data}/deployments/{each.name}")]
         own += [unit] if unit else []
         steps.append(Step(id="remove", reason=f"files of {deployment} → remove {', '.join(own)}", estimate_s=1))
+    refused: list[Refusal] = []
     if purge:
         first = have[0] if have else None
+        for name in _damaged(catalog, settings, observation, deployment, first):
+            archives.refuse_damaged(refused, observation.places.home, name, observation.damaged[name])
         paths = list(_purge(catalog, settings, observation, deployment, first))
         brought = _brought(catalog, settings, observation, deployment, first)
         there = [each for each in brought if each.id in _images(observation)]
@@ -88,7 +110,13 @@ def plan_removal(
         ),
         data_dir=data,
     )  # fmt: skip
-    return HostPlan(accelerator=observation.accelerator, steps=tuple(steps)), removal
+    plan = HostPlan(
+        accelerator=observation.accelerator,
+        steps=() if refused else tuple(steps),
+        refused=tuple(refused),
+        notes=observation.remarks,
+    )
+    return plan, removal
 
 
 def _home_dirs(observation: Observation) -> tuple[str, ...]:
@@ -110,6 +138,16 @@ def _what(serving: list[DeploymentState], strays: int, containers: list[str]) ->
     return f"{strays} processes left behind"
 
 
+def _model(catalog: Catalog, settings: Settings, have: DeploymentState | None) -> Model | None:
+    """The model that is asked for, else that of the record; what a host's record calls so may be in no catalog."""
+    if settings.model:
+        return catalog.model(settings.model)
+    try:
+        return catalog.model(have.model) if have and have.model else None
+    except CatalogError:
+        return None
+
+
 def _images(observation: Observation) -> dict[str, Image]:
     return {each.id: each for each in (observation.docker.images if observation.docker else ())}
 
@@ -121,8 +159,7 @@ def _brought(
 
     Also those that another has replaced under their name. What bears a name that it was not brought with is somebody's.
     """
-    name = settings.model or (have.model if have else "")
-    model = catalog.models.get(catalog.model(name).name) if name else None
+    model = _model(catalog, settings, have)
     placement = model.accelerators.get(observation.accelerator) if model else None
     engines = {placement.runtime, *placement.runtimes} if placement else set()
     others = [each for each in observation.deployments.values() if each.deployment != deployment]
@@ -146,10 +183,9 @@ def _purge(
     """Engine and staged weights of the deployment, unless another deployment on the host uses them."""
     others = [each for each in observation.deployments.values() if each.deployment != deployment]
     data = observation.places.data
-    name = settings.model or (have.model if have else "")
-    if not name:
+    model = _model(catalog, settings, have)
+    if model is None:
         return
-    model = catalog.model(name)
     weights = weights_dir(data, model.name)
     state = observation.weights.get(weights)
     known = bool(state and (state.exists or state.half_written)) or bool(have and have.weights == weights)
@@ -171,12 +207,33 @@ def _purge(
 def _unpacked(
     catalog: Catalog, observation: Observation, model: Model, ours: frozenset[str], others: list[DeploymentState]
 ) -> Iterator[str]:
-    """What was unpacked for this model, unless another deployment has the same; for all models, once nobody is left."""
+    """What was unpacked for this model, unless another deployment has the same; for all models, once nobody is left.
+
+    Only where deployer unpacks: a second look, after that of whoever has read the stamp.
+    """
+    home = observation.places.home
     sources = {each.compile.archive for each in catalog.runtimes.values() if each.compile}
     if not others and sources & set(observation.unpacked):
         # What was made from a source goes with it.
-        yield from (f"{observation.places.home}/.deployer/{name}" for name in (PROGRAMS, PACKAGES))
+        yield from (f"{home}/.deployer/{name}" for name in (PROGRAMS, PACKAGES))
     for name, each in observation.unpacked.items():
-        if not others or (name in ours and all(other.model != model.name for other in others)):
-            yield from (each.path, *each.earlier)
-            yield stamp(observation.places.home, name)
+        if _goes(name, model, ours, others):
+            yield from (path for path in (each.path, *each.earlier) if is_placed(path, home))
+            yield stamp(home, name)
+
+
+def _goes(name: str, model: Model, ours: frozenset[str], others: list[DeploymentState]) -> bool:
+    return not others or (name in ours and all(other.model != model.name for other in others))
+
+
+def _damaged(
+    catalog: Catalog, settings: Settings, observation: Observation, deployment: str, have: DeploymentState | None
+) -> list[str]:
+    """Stamps that say what else would go, and cannot be believed."""
+    others = [each for each in observation.deployments.values() if each.deployment != deployment]
+    model = _model(catalog, settings, have)
+    if model is None:
+        return []
+    placement = model.accelerators.get(observation.accelerator)
+    ours = of_model(model, placement, settings, every=True) if placement else {}
+    return [each for each in observation.damaged if _goes(each, model, frozenset(ours), others)]

@@ -336,6 +336,11 @@ def _unit_quote(value: object) -> str:
     return f'"{text}"'
 
 
+def comment(value: object) -> str:
+    """A value in a comment, or in another line that is for people: it stays in that line, and ends no quotation."""
+    return re.sub(r"[^\w .,:;/@%()\[\]+=~-]", "?", str(value))
+
+
 @functools.cache
 def _template(text: str) -> jinja2.Template:
     """Compiled once, however many hosts there are."""
@@ -348,6 +353,7 @@ def _template(text: str) -> jinja2.Template:
     )
     environment.filters["sh"] = lambda value: shlex.quote(str(value))
     environment.filters["unit"] = _unit_quote
+    environment.filters["comment"] = comment
     environment.filters["assigned"] = variables.assigned
     return environment.from_string(text)
 

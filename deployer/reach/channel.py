@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from deployer.observe import MAX_ANSWER
+from deployer.reach import bounded
 from deployer.reach.call import Call
 
 STDERR_KEPT = 64 * 1024
@@ -33,7 +34,8 @@ ENDING_S = 5.0
 class Answer:
     """How a call ended. `unreachable` is Ansible's word for it; `unsure` wants the normal path for this host.
 
-    `busy`: the door was closed, as servers do where too many come at once; later there may be room.
+    `failed` is final: the normal path would fare no better, or worse. `busy`: the door was closed, as servers do where
+    too many come at once; later there may be room.
     """
 
     host: str
@@ -42,6 +44,7 @@ class Answer:
     stderr: str = ""
     unreachable: str = ""
     unsure: str = ""
+    failed: str = ""
     busy: bool = False
 
 
@@ -122,13 +125,20 @@ def _talk(
     except (TimeoutError, subprocess.TimeoutExpired):
         return Answer(call.host, unreachable=too_late(timeout_s))
     except OverflowError:
-        return Answer(call.host, unsure=f"more than {MAX_ANSWER} bytes")
+        return _too_much(call)
     finally:
         _end(process)
     text = err.decode("utf-8", "replace")
     if rc == 255:
         return _no_connection(call.host, text)
     return Answer(call.host, rc, out.decode("utf-8", "replace"), text)
+
+
+def _too_much(call: Call) -> Answer:
+    """No second try: Ansible keeps all that a host says, however much."""
+    return Answer(
+        call.host, failed=f"{call.host} printed more than {MAX_ANSWER // 2**20} MB where one answer was asked"
+    )
 
 
 def too_late(timeout_s: float) -> str:
@@ -192,11 +202,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _by_plugin(call: Call) -> Answer:
     from ansible.errors import AnsibleConnectionFailure
 
-    try:
-        rc, out, err = call.connection.exec_command(call.command, sudoable=call.sudoable)
-    except AnsibleConnectionFailure as error:
-        return Answer(call.host, unreachable=str(error))
-    return Answer(call.host, rc, _text(out), _text(err))
+    bounded.prepare(call.connection)
+    with bounded.output(MAX_ANSWER) as children:
+        try:
+            rc, out, err = call.connection.exec_command(call.command, sudoable=call.sudoable)
+        except Exception as error:  # a plugin may raise anything where its program is ended
+            if children.overflowed:
+                return _too_much(call)
+            if isinstance(error, AnsibleConnectionFailure):
+                return Answer(call.host, unreachable=str(error))
+            raise
+    if children.overflowed or len(out) > MAX_ANSWER:
+        return _too_much(call)
+    return Answer(call.host, rc, _text(out), _text(err)[-STDERR_KEPT:])
 
 
 def _text(output: bytes | str) -> str:

@@ -11,6 +11,7 @@ import re
 import resource
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
@@ -36,6 +37,9 @@ POLL_S = 0.5
 # The plugin's own call cannot be interrupted; a while after the limit it counts as lost.
 GRACE_S = 5.0
 
+NOISE = "log in there and see what its shell prints by itself: /etc/profile, ~/.bashrc, a banner without end"
+TRACEBACK_KEPT = 20_000
+
 # What sudo says for good, and what Ansible would make of it; without that, the line as it is.
 SUDO = (
     (r"sudo: \d+ incorrect password attempt|Sorry, try again", "Incorrect sudo password"),
@@ -58,13 +62,14 @@ class Looked:
 class Failed:
     """A host that was not. `status` is failed or unreachable, or unsure: the normal path shall say.
 
-    `details` describe an error of our own, as `observe.described` does.
+    `details` describe an error of our own, as `observe.described` does; `traceback` is for the record alone.
     """
 
     host: str
     status: str
     message: str
     details: dict[str, Any] | None = None
+    traceback: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,6 +214,8 @@ def _understood(call: Call, answer: Answer) -> Looked | Failed:
         return Failed(call.host, "unreachable", answer.unreachable)
     if answer.unsure:
         return Failed(call.host, "unsure", answer.unsure)
+    if answer.failed:
+        return _failed(call, observe.ProbeError(answer.failed, NOISE))
     try:
         raw = observe.unpack(answer.rc, answer.stdout, answer.stderr)
         observation = observe.interpret(call.host, raw, call.catalog, call.settings)
@@ -219,5 +226,15 @@ def _understood(call: Call, answer: Answer) -> Looked | Failed:
         # A shell that is none, a terminal that is wanted: Ansible may come further, or knows the words for it.
         return Failed(call.host, "unsure", error.message)
     except DeployerError as error:
-        return Failed(call.host, "failed", error.message, observe.described(error))
+        return _failed(call, error)
+    except Exception as error:  # one host's answer is never the end of the others
+        wrapped = observe.ProbeError(f"the probe's answer cannot be read: {type(error).__name__}: {str(error)[:300]}")
+        wrapped.__cause__ = error
+        return _failed(call, wrapped)
     return Looked(call.host, observation, call.settings)
+
+
+def _failed(call: Call, error: DeployerError) -> Failed:
+    """With the traceback where something else than our own words was the cause."""
+    lines = traceback.format_exception(error) if error.__cause__ is not None else []
+    return Failed(call.host, "failed", error.message, observe.described(error), "".join(lines)[-TRACEBACK_KEPT:])

@@ -31,7 +31,7 @@ def read(settings: dict[str, Any]) -> CompiledState:
     """What an observation of this machine has of it."""
     wanted = Settings.model_validate({"model": MODEL, "accelerator": "tx8", **settings})
     accelerator = CATALOG.accelerators["tx8"]
-    found = unpacked.read(probe(observe.build(CATALOG, wanted)), CATALOG, wanted, accelerator)[1]
+    found = unpacked.read(probe(observe.build(CATALOG, wanted)), CATALOG, wanted, accelerator)[2]
     assert found is not None
     return found
 

@@ -28,6 +28,8 @@ class ActionModule(ActionBase):
             host_plan, removal = plan.plan_removal(catalog, settings, observation, deployment, bool(arguments["purge"]))
         except DeployerError as error:
             return result | adapter.failure(error)
+        if host_plan.refused:
+            return result | {"failed": True, "msg": str(host_plan.refused[0])}
         steps = [step.id for step in host_plan.steps]
         if arguments.get("converged") and steps:
             return result | {"failed": True, "msg": f"not all is gone: {host_plan.steps[0].reason}"}

@@ -102,7 +102,7 @@ def read(path):
     try:
         with open(path) as handle:
             found = json.load(handle)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -39,6 +39,7 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import sys
 import time
 
@@ -60,6 +61,21 @@ def start_time(pid):
     return None if not fields or fields[0] in ("Z", "X") else int(fields[19])
 
 
+def is_own(pid):
+    """Whether a process is this account's and of a program that it has started as itself.
+
+    Anybody may write anything into the environment of what he starts, also of a program that becomes root (sudo, su).
+    The owner of /proc/PID says less: it is root for whoever hides from a debugger.
+    """
+    try:
+        with open("/proc/%d/status" % pid, encoding="utf-8", errors="replace") as handle:
+            uids = [line.split()[1:] for line in handle if line.startswith("Uid:")]
+        mode = os.stat("/proc/%d/exe" % pid).st_mode
+    except OSError:
+        return False
+    return bool(uids) and set(uids[0]) == {str(os.getuid())} and not mode & (stat.S_ISUID | stat.S_ISGID)
+
+
 def marked(config_dir):
     """The pid → start time of every process of the deployment."""
     wanted = b"DEPLOYER_CONFIG=" + os.fsencode(config_dir)
@@ -74,7 +90,7 @@ def marked(config_dir):
         except OSError:
             continue
         started = start_time(int(name))
-        if started is not None:
+        if started is not None and is_own(int(name)):
             found[int(name)] = started
     return found
 
@@ -118,7 +134,7 @@ def read_pid(pid_file):
         with open(pid_file or "", encoding="utf-8") as handle:
             content = json.load(handle)
         return content if isinstance(content, dict) else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 

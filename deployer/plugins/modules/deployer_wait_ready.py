@@ -52,7 +52,7 @@ def alive(pid_file):
         with open(pid_file, encoding="utf-8") as handle:
             facts = json.load(handle)
         pid = int(facts["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False, None
     try:
         with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as handle:
