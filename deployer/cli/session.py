@@ -139,17 +139,11 @@ class Session:
             except DeployerError:
                 raise
             except Exception as error:  # what one host has answered is never the end of the others
-                self._not_understood(state, error)
+                what = "no plan can be made of what the host has answered"
+                self._not_understood(state, "plan", "", what, error)
                 continue
             state.status = "refused" if state.plan.refused else "planned"
         self._refuse_twins()
-
-    def _not_understood(self, state: HostState, error: Exception) -> None:
-        state.status = "failed"
-        message = f"no plan can be made of what the host has answered: {type(error).__name__}: {str(error)[:300]}"
-        state.problem = Problem("plan", "", message)
-        with suppress(OSError), self.record.log.open("a", encoding="utf-8", errors="replace") as log:
-            log.write(f"{state.host}: {''.join(traceback.format_exception(error))}\n")
 
     def plan_up(self, state: HostState) -> HostPlan:
         """What `up` would do on a host."""
@@ -349,19 +343,21 @@ class Session:
                 state = self.hosts.get(event.host)
                 if state is None:
                     raise
-                self._not_understood(state, event, error)
+                self._not_understood(
+                    state, event.role or "ansible", event.task, "what came of this task cannot be understood", error
+                )
 
         return on_event
 
-    def _not_understood(self, state: HostState, event: Event, error: Exception) -> None:
+    def _not_understood(self, state: HostState, step: str, task: str, what: str, error: Exception) -> None:
         trace = clean("".join(traceback.format_exception(error)))
-        with self.record.log.open("a", encoding="utf-8") as log:
-            log.write(f"{event.host}, {event.task}:\n{trace}")
+        with suppress(OSError), self.record.log.open("a", encoding="utf-8", errors="replace") as log:
+            log.write(f"{state.host}, {task or step}:\n{trace}")
         state.status = "failed"
         state.problem = state.problem or Problem(
-            step=event.role or "ansible",
-            task=event.task,
-            message=f"what came of this task cannot be understood: {type(error).__name__}: {clean(str(error))[:300]}",
+            step=step,
+            task=task,
+            message=f"{what}: {type(error).__name__}: {clean(str(error))[:300]}",
             tail=trace,
             remedy="see whether something on the host answers in place of Ansible's modules; if nothing does, this is "
             "a defect of deployer: report it with this trace",

@@ -6,6 +6,8 @@ import re
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from deployer.clean import Clean
+
 FILES_GONE = "its files are gone"
 _NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 _DEPLOYMENT = re.compile(_NAME)
@@ -21,8 +23,6 @@ def is_deployment_name(name: str) -> bool:
 def is_replica_name(name: str) -> bool:
     """Whether deployer would call the directory of a replica so."""
     return _REPLICA.fullmatch(name) is not None
-
-from deployer.clean import Clean
 
 
 class Facts(BaseModel):
