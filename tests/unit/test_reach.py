@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import selectors
 import subprocess
 import time
 from collections.abc import Callable
@@ -347,13 +348,18 @@ PLUGINS = {
 """,
     "as ssh does": """
         done = subprocess.Popen(["sh", "-c", words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        out = b""
-        while True:
-            chunk = done.stdout.read(65536)
-            if not chunk:
-                break
-            out += chunk
-        return done.wait(), out, done.stderr.read()
+        said = {done.stdout: b"", done.stderr: b""}
+        with selectors.DefaultSelector() as selector:
+            for stream in said:
+                os.set_blocking(stream.fileno(), False)
+                selector.register(stream, selectors.EVENT_READ)
+            while selector.get_map():
+                for key, _ in selector.select():
+                    chunk = key.fileobj.read()
+                    said[key.fileobj] += chunk or b""
+                    if chunk == b"":
+                        selector.unregister(key.fileobj)
+        return done.wait(), said[done.stdout], said[done.stderr]
 """,
     "with an error of its own": """
         done = subprocess.run(["sh", "-c", words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
@@ -378,7 +384,7 @@ def test_program_of_a_plugin_prints_no_more_than_the_limit(
     from deployer import catalog, observe
 
     code = f"class Plugin:\n    become = None\n    def exec_command(self, words, sudoable=True):{PLUGINS[name]}"
-    module: dict[str, Any] = {"subprocess": subprocess}
+    module: dict[str, Any] = {"subprocess": subprocess, "selectors": selectors, "os": os}
     exec(code, module)
     monkeypatch.setattr(channel, "MAX_ANSWER", 1_000_000)
     asked = call.Call("x", module["Plugin"](), words, False, catalog.load(), observe.Settings())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,8 @@ from deployer.cli import session as sessions
 from deployer.cli.session import Session
 from deployer.cli.state import HostState
 from deployer.errors import ExitStatus
+from deployer.observe import Observation
+from deployer.plan import HostPlan
 from tests.unit.test_plan import converged, make_plan
 
 TERMINAL = {"model": "llama2-7b", "runtime": "llama2-cli", "replicas": 2}
@@ -116,3 +119,22 @@ def test_hosts_with_an_api_are_asked_from_here(monkeypatch: pytest.MonkeyPatch) 
     assert {host: state.status for host, state in hosts.items()} == {"a": "verified", "b": "verified"}
     assert asked == [("b", "http://192.0.2.1:8000/v1")]
     assert runner.words == ["verify.yml", "a"]
+
+
+def test_host_of_which_no_plan_can_be_made_is_one_that_failed(tmp_path: Path) -> None:
+    """Whatever its answer was read as: the others are planned."""
+    session = object.__new__(Session)
+    session.record = SimpleNamespace(log=tmp_path / "ansible.log")  # type: ignore[assignment]
+    observation = Observation.model_validate(converged("sophon_models", {}))
+    session.hosts = {host: HostState(host, observation=observation) for host in ("a", "bad", "b")}
+
+    def make(state: HostState) -> HostPlan:
+        if state.host == "bad":
+            raise ZeroDivisionError("never thought of")
+        return make_plan("sophon_models", {}, converged("sophon_models", {}))
+
+    session.plan(make)
+    assert [state.status for state in session.hosts.values()] == ["planned", "failed", "planned"]
+    assert session.hosts["bad"].problem is not None
+    assert "ZeroDivisionError: never thought of" in session.hosts["bad"].problem.message
+    assert "Traceback" in (tmp_path / "ansible.log").read_text()
