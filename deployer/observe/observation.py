@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, field_validator
 
 from deployer.clean import Clean
 
@@ -64,7 +65,7 @@ class Python(Facts):
     """An interpreter of the host."""
 
     path: str
-    version: str
+    version: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4}([.][0-9]{1,4}){1,3}$")]
     venv: bool
 
 

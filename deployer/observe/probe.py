@@ -294,7 +294,7 @@ def process(pid: int) -> Optional[Dict[str, Any]]:
 
 
 def uids(pid: int) -> List[int]:
-    """Real, effective, saved and file-system uid: the owner of /proc/PID is root for whoever hides from a debugger."""
+    """Real, effective, saved and file-system uid: the owner of /proc/PID is the effective one alone."""
     match = re.search(r"^Uid:((?:\s+\d+)+)$", str(read_text("/proc/%d/status" % pid).get("text") or ""), re.MULTILINE)
     return [int(word) for word in match.group(1).split()] if match else []
 

@@ -63,15 +63,12 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
     paths: dict[str, str] = {}
     absent: list[str] = []
     words: list[str] = []
-    new: set[str] = set()
     files: dict[str, tuple[str, ...] | None] = {}
     called: dict[str, str] = {}
+    damaged = _damaged(draft, home, wanted, names)
+    paths |= damaged
+    new = set(damaged)
     for name, archive in wanted.items():
-        if problem := draft.observation.damaged.get(names[name]):
-            refuse_damaged(draft.refused, home, names[name], problem)
-            new.add(name)
-            paths[name] = f"{home}/{names[name]}"
-            continue
         there = draft.observation.unpacked.get(names[name])
         package = _choose(draft, archive, names[name], there is not None)
         if package is not None and (there is None or there.fingerprint != package.fingerprint):
@@ -103,9 +100,18 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
             # Also another deployment's server has its files there.
             interrupts=bool(words) and any(each.process for each in draft.observation.deployments.values()),
         )
-    else:
+    elif not damaged:
         draft.satisfied["archives"] = f"{', '.join(paths)} are unpacked in {home}"
     return ArchivesSpec(home=home, unpack=tuple(unpack)), Places(home, paths, frozenset(new), files, called)
+
+
+def _damaged(draft: Draft, home: str, wanted: dict[str, Archive], names: dict[str, str]) -> dict[str, str]:
+    """Refuse archives of which the stamp cannot be believed, and want them no more; where each of them would be."""
+    found = {name: stamp for name, stamp in names.items() if stamp in draft.observation.damaged}
+    for name, stamp in found.items():
+        wanted.pop(name)
+        refuse_damaged(draft.refused, home, stamp, draft.observation.damaged[stamp])
+    return {name: f"{home}/{stamp}" for name, stamp in found.items()}
 
 
 def refuse_damaged(refused: list[Refusal], home: str, name: str, problem: str) -> None:

@@ -6,6 +6,7 @@ made, a program that its plugin starts writes into a pipe of ours; what is beyon
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import threading
@@ -81,15 +82,19 @@ class Popen(subprocess.Popen[bytes]):
                     view = view[end.write(view) :]
 
 
-class _Subprocess(ModuleType):
-    """The module subprocess as a plugin sees it."""
+def _copy() -> ModuleType:
+    """The module subprocess as a plugin sees it: another one, of which `run` and the like use the Popen of this one."""
+    spec = importlib.util.find_spec("subprocess")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    errors = {name: getattr(subprocess, name) for name in ("SubprocessError", "CalledProcessError", "TimeoutExpired")}
+    vars(module).update(errors, Popen=Popen)
+    return module
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(subprocess, name)
 
-
-_seen = _Subprocess("subprocess")
-_seen.Popen = Popen  # type: ignore[attr-defined]
+_seen = _copy()
 
 
 def prepare(connection: Any) -> None:

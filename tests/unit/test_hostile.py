@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
+import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +23,11 @@ import pytest
 
 from deployer import catalog, observe, plan, reach
 from deployer.errors import DeployerError
-from deployer.observe import Observation, Settings, probe
+from deployer.observe import Observation, Settings, observation, probe
+from deployer.observe.parse import fills
 from deployer.reach import call, fleet
+from tests.unit import host
+from tests.unit.test_modules import module
 
 ANSWERS = Path(__file__).parent / "answers"
 KINDS = sorted(path.stem for path in ANSWERS.glob("*.json"))
@@ -98,7 +107,7 @@ def changed(kind: str) -> list[tuple[str, Callable[[], str]]]:
     found: list[tuple[str, Callable[[], str]]] = []
     for place in leaves(answer):
         for name, value in VALUES.items():
-            found.append((f"{place}: {name}", lambda place=place, value=value: text_with(answer, place, value)))
+            found.append((f"{place}: {name}", partial(text_with, answer, place, value)))
     for place, within in inside(answer):
         known: Any = answer
         for key in place:
@@ -107,12 +116,15 @@ def changed(kind: str) -> list[tuple[str, Callable[[], str]]]:
             found.append(
                 (
                     f"{place} → {within}: {name}",
-                    lambda place=place, within=within, value=value, known=known: json.dumps(
-                        put(answer, place, text_with(json.loads(known), within, value))
-                    ),
+                    partial(_nested, answer, place, within, known, value),
                 )
             )
     return found
+
+
+def _nested(answer: Any, place: Any, within: Any, known: str, value: Any) -> str:
+    """A document within the answer, itself JSON, with another value in it."""
+    return json.dumps(put(answer, place, text_with(json.loads(known), within, value)))
 
 
 def judge(settings: Settings, text: str) -> str:
@@ -240,3 +252,301 @@ def test_what_a_parser_has_not_thought_of_is_that_host_s(monkeypatch: pytest.Mon
     assert found["bad"].status == "failed"
     assert "AssertionError: never thought of" in found["bad"].message
     assert "Traceback" in found["bad"].traceback
+
+
+# Stamps: data of a directory that a container may have written.
+
+HOME = "/var/lib/deployer/home"
+ENGINE = f"{HOME}/txnn_1.2.1_build0307"
+STAMPS: dict[str, dict[str, Any]] = {
+    "another place": {"path": "/etc"},
+    "root's own": {"path": "/root"},
+    "a way out": {"path": f"{HOME}/../../../../etc"},
+    "a way out and back": {"path": f"{HOME}/x/../txnn_1.2.1_build0307"},
+    "the directory itself": {"path": HOME},
+    "the directory of stamps": {"path": f"{HOME}/.deployer"},
+    "deeper": {"path": f"{ENGINE}/script"},
+    "beside": {"path": "/var/lib/deployer/home2"},
+    "with a slash": {"path": f"{ENGINE}/"},
+    "two slashes": {"path": f"{HOME}//txnn_1.2.1_build0307"},
+    "what somebody else has put there": {"path": f"{HOME}/precious"},
+    "a volume's options": {"path": f"{HOME}/txnn_1.2.1_build0307:/x:rw"},
+    "a line": {"path": f"{ENGINE}\n/etc"},
+    "relative": {"path": "txnn_1.2.1_build0307"},
+    "a number": {"path": 3},
+    "none": {"path": None},
+    "earlier, a way out": {"earlier": [f"{HOME}/../../../home"]},
+    "earlier, another place": {"earlier": ["/home"]},
+    "earlier, no list": {"earlier": "/home"},
+    "earlier, no text": {"earlier": [["/etc"]]},
+    "an image elsewhere": {"images": [{"path": "../../etc/shadow", "id": "", "size": 1}]},
+    "images that are none": {"images": {"a": 1}},
+    "an image without a path": {"images": [7]},
+}
+
+
+def stamped(change: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
+    """The recorded host with another stamp of the engine, and with whatever that names, to look at."""
+    settings, answer = load("tx8")
+    key = next(path for path in answer["files"] if path.endswith("/engine.json"))
+    stamp = json.loads(answer["files"][key]["text"]) | change
+    answer = put(answer, ("files", key), {"text": json.dumps(stamp)})
+    if isinstance(stamp["path"], str):
+        # A probe of another version, or none of ours, looks wherever it likes.
+        answer = put(answer, ("places", "tx8.at.engine"), stamp["path"])
+    return settings, answer
+
+
+@pytest.mark.parametrize("name", STAMPS)
+def test_what_a_stamp_names_elsewhere_is_refused_and_never_mounted_nor_removed(name: str) -> None:
+    settings, answer = stamped(STAMPS[name])
+    seen = observe.interpret("h", answer, CATALOG, settings)
+    assert "engine" not in seen.unpacked
+    assert set(seen.damaged) == {"engine"}
+    assert seen.damaged["engine"].isprintable()
+    found = plan.plan_host(CATALOG, settings, seen, TEMPLATES)
+    assert [(each.check, "engine.json is damaged" in each.found) for each in found.refused][:1] == [("stamp", True)]
+    assert f"remove {HOME}/.deployer/engine.json" in found.refused[0].remedy
+    assert found.spec is not None
+    volumes = [each.split(":")[0] for replica in found.spec.replicas for each in replica.container.volumes]  # type: ignore[union-attr]
+    assert not {"/etc", "/root", "/home", f"{HOME}/precious"} & set(volumes)
+    # Alone on its host, so that all would go with it.
+    alone = {name: each for name, each in seen.deployments.items() if each.problem is None}
+    seen = seen.model_copy(update={"deployments": alone})
+    (deployment,) = alone
+    for purge in (False, True):
+        going, removal = plan.plan_removal(CATALOG, settings, seen, deployment, purge)
+        assert [each.check for each in going.refused] == (["stamp"] if purge else [])
+        assert not (purge and going.steps)
+        assert not any("etc/shadow" in path or path in ("/etc", "/root", "/home", HOME) for path in removal.staged)
+        require_ours(seen, removal)
+
+
+def test_an_observation_that_was_made_elsewhere_is_looked_at_again() -> None:
+    """What reads the stamp refuses it; what removes by it does not rely on that."""
+    settings, answer = load("tx8")
+    seen = observe.interpret("h", answer, CATALOG, settings)
+    engine = seen.unpacked["engine"].model_copy(update={"path": "/etc", "earlier": (f"{HOME}/../../../home", ENGINE)})
+    bad = seen.model_copy(update={"unpacked": seen.unpacked | {"engine": engine}})
+    bad = bad.model_copy(update={"deployments": {}})
+    _, removal = plan.plan_removal(CATALOG, settings, bad, "deepseek-r1-distill-qwen-7b", purge=True)
+    assert ENGINE in removal.staged
+    assert "/etc" not in removal.staged
+    require_ours(bad, removal)
+
+
+@pytest.mark.parametrize("name", ["link", "elsewhere", "hidden", "deeper", "as it should be"])
+def test_probe_looks_nowhere_else(name: str, tmp_path: Path) -> None:
+    home, secret = tmp_path / "home", tmp_path / "secret"
+    (home / ".deployer").mkdir(parents=True)
+    (secret / "txnn").mkdir(parents=True)
+    (home / "engine").mkdir()
+    (home / "link").symlink_to(secret)
+    paths = {
+        "link": home / "link",
+        "elsewhere": secret,
+        "hidden": home / ".deployer",
+        "deeper": home / "engine" / "..",
+        "as it should be": home / "engine",
+    }
+    stamp = home / ".deployer" / "x.json"
+    stamp.write_text(json.dumps({"path": str(paths[name])}))
+    request = {
+        "places": {"home": str(home)},
+        "pointed": {"x": ["{home}/.deployer/x.json", "{home}"]},
+        "globs": ["{x}/*"],
+    }
+    seen = host.probe(request | {"paths": ["{x}"]})
+    assert seen["paths"]["{x}"]["exists"] is (name == "as it should be")
+    assert seen["globs"]["{x}/*"] == []
+
+
+PLACES: dict[str, tuple[str, str, bool]] = {
+    # name: what is asked for, what the host says, whether that can be
+    "as asked": ("/var/lib/deployer", "/var/lib/deployer", True),
+    "said otherwise": ("/srv//deployer/", "/srv/deployer", True),
+    "another": ("/var/lib/deployer", "/etc", False),
+    "its own account's": ("~/.config/deployer", "/home/ops/.config/deployer", True),
+    "of a variable": ("${XDG_DATA_HOME:-~/.local/share}/deployer", "/srv/data/deployer", True),
+    "of a variable alone": ("$SCRATCH", "/scratch/ops", True),
+    "of a variable, all": ("$SCRATCH", "/", False),
+    "not in the account": ("~/.config/deployer", "/etc", False),
+    "a way out": ("~/.config/deployer", "/home/ops/../../.config/deployer", False),
+    "relative": ("~/x", "x", False),
+    "no text": ("~/x", "", False),
+    "a line": ("~/x", "/home/\n/x", False),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_host_fills_in_its_account_s_directories_and_no_others(name: str) -> None:
+    wanted, said, can_be = PLACES[name]
+    assert fills(wanted, said) is can_be
+
+
+@pytest.mark.parametrize("key", ["data", "config", "home", "units"])
+def test_host_that_says_where_things_are_is_refused(key: str) -> None:
+    settings, answer = load("tx8")
+    answer = put(answer, ("places", key if key == "units" else f"tx8.{key}"), "/etc")
+    with pytest.raises(observe.ProbeError, match=r"the host says that .* is '/etc'"):
+        observe.interpret("h", answer, CATALOG, settings)
+
+
+# Marks: words in the environment of whatever anybody starts.
+
+NAMES: dict[str, bool] = {
+    "qwen": True,
+    "qwen2.5-14b": True,
+    "qwen@2": True,
+    "qwen@64": True,
+    "qwen@1": False,
+    "qwen@0": False,
+    "qwen@02": False,
+    "qwen@²": False,
+    "qwen@٢": False,
+    "qwen@": False,
+    "qwen@2@3": False,
+    "qwen\n": False,
+    "..": False,
+    ".": False,
+    "": False,
+    "Qwen": False,
+    "qwen\x1b[2J": False,
+    "qwen/x": False,
+    "x" * 63: True,
+    "x" * 64: False,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_names_of_deployer_are_names(name: str) -> None:
+    assert observation.is_replica_name(name) is NAMES[name]
+    assert observation.is_deployment_name(name) is (NAMES[name] and "@" not in name)
+
+
+@pytest.mark.parametrize("name", [name for name, good in NAMES.items() if not good and name])
+def test_mark_and_directory_of_another_name_are_told_and_left_alone(name: str) -> None:
+    settings, answer = load("cpu")
+    good = observe.interpret("h", answer, CATALOG, settings)
+    mark = answer["marked"][0] | {"config": f"/etc/deployer/{name}", "deployment": name, "pid": 77}
+    entries = answer["deployments"]["{cpu.config}"]
+    answer = put(answer, ("marked",), [*answer["marked"], mark])
+    answer = put(answer, ("deployments", "{cpu.config}"), entries | {name: entries["tiny-qwen2"]})
+    seen = observe.interpret("h", answer, CATALOG, settings)
+    assert set(seen.deployments) == set(good.deployments)
+    remarks = [each for each in seen.remarks if each not in good.remarks]
+    assert len(remarks) == (1 if "/" in name else 2)
+    assert all(each.isprintable() and "left alone" in each for each in remarks)
+    with pytest.raises(DeployerError, match="no deployment is called"):
+        plan.plan_removal(CATALOG, settings, seen, name, purge=False)
+
+
+def test_container_of_a_record_is_the_deployment_s_own() -> None:
+    settings, answer = load("ascend")
+    key, name = "{ascend-310p.config}", "qwen2.5-14b"
+    record = json.loads(answer["deployments"][key][name]["record"]["text"]) | {"container": "postgres"}
+    answer = put(answer, ("deployments", key, name, "record"), {"text": json.dumps(record)})
+    state = observe.interpret("h", answer, CATALOG, settings).deployments[name]
+    assert "'postgres' is not deployer-qwen2.5-14b" in (state.problem or "")
+    assert state.container == f"deployer-{name}"
+
+
+def test_model_of_a_record_that_no_catalog_has_ends_nobody_s_run() -> None:
+    settings, answer = load("cpu")
+    record = json.loads(answer["deployments"]["{cpu.config}"]["tiny-qwen2"]["record"]["text"]) | {"model": "no-such"}
+    place = ("deployments", "{cpu.config}", "tiny-qwen2", "record")
+    seen = observe.interpret("h", put(answer, place, {"text": json.dumps(record)}), CATALOG, settings)
+    bare = Settings(data_dir=settings.data_dir, config_dir=settings.config_dir)
+    found, _ = plan.plan_removal(CATALOG, bare, seen, "tiny-qwen2", purge=True)
+    assert [step.id for step in found.steps] == ["stop", "remove"]
+
+
+NOBODY = "import ctypes, os; libc = ctypes.CDLL(None); os.setresgid(*[65534] * 3); os.setresuid(*[65534] * 3); "
+# prctl(PR_SET_DUMPABLE, 0): its files below /proc are root's then.
+HIDE = "libc.prctl(4, 0); "
+SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[str, list[str]], int]]:
+    """Start a program with deployer's marks; all are gone at the end."""
+    children: list[subprocess.Popen[bytes]] = []
+
+    def start(config: str, words: list[str]) -> int:
+        environment = {"DEPLOYER_DEPLOYMENT": "x", "DEPLOYER_CONFIG": config, "PATH": os.environ["PATH"]}
+        child = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE)
+        children.append(child)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        return child.pid
+
+    yield start
+    for child in children:
+        child.kill()
+        child.wait()
+        assert child.stdout is not None
+        child.stdout.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becoming another account wants root")
+@pytest.mark.parametrize("who", ["own", "nobody", "nobody, hidden", "a program that becomes root"])
+def test_marks_count_from_processes_of_the_own_account_alone(
+    who: str, started: Callable[[str, list[str]], int], tmp_path: Path
+) -> None:
+    config = str(tmp_path / "config" / "x")
+    python = sys.executable
+    if who == "a program that becomes root":
+        # As sudo is while it asks for the password: root altogether, and the environment is the user's.
+        python = str(tmp_path / "python")
+        shutil.copy(os.path.realpath(sys.executable), python)
+        Path(python).chmod(0o4755)
+    program = (NOBODY if who.startswith("nobody") else "") + (HIDE if who.endswith("hidden") else "") + SLEEP
+    pid = started(config, [python, "-c", program])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answer = host.probe({"ports": [server.getsockname()[1]]})
+    ours = [each["pid"] for each in answer["marked"] if each.get("config") == config]
+    foreign = [each["pid"] for each in answer["foreign"]]
+    assert ours == ([pid] if who == "own" else [])
+    assert (pid in foreign) is (who != "own")
+    stopped = module("deployer_process", {"state": "stopped", "config_dir": config, "pid_file": "", "stop_timeout": 1})
+    assert stopped["stopped"] == ([pid] if who == "own" else [])
+
+
+def test_container_of_deployer_is_known_by_its_control_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever account its image has chosen: nobody but the kernel says in which group a process is."""
+    own, other = "a" * 64, "b" * 64
+    groups = {
+        1: f"0::/system.slice/docker-{own}.scope\n",
+        2: f"12:cpu:/docker/{own}\n11:memory:/docker/{own}\n",
+        3: f"0::/system.slice/docker-{other}.scope\n",
+        4: f"0::/user.slice/{own}x\n",
+        5: "0::/user.slice\n",
+    }
+
+    def read_text(path: str, *_: Any) -> dict[str, Any]:
+        pid = int(path.split("/")[2])
+        return {"text": groups[pid] if path.endswith("cgroup") else "Uid:\t1000\t1000\t1000\t1000\n"}
+
+    monkeypatch.setattr(probe, "read_text", read_text)
+    monkeypatch.setattr(os, "readlink", lambda path: path.replace("self", "0"))
+    assert [probe.is_trusted(pid, [own]) for pid in groups] == [True, True, False, False, False]
+
+
+def test_pipes_and_devices_are_no_files(tmp_path: Path) -> None:
+    """A pipe in a directory of weights: who opens it waits for ever."""
+    directory = host.weights(tmp_path / "w")
+    for name in ("config.json", "SHA256SUMS", "more.safetensors"):
+        (directory / name).unlink(missing_ok=True)
+        os.mkfifo(directory / name)
+    seen = host.probe({"weights": [str(directory)], "files": ["/dev/zero", str(directory / "config.json")]})
+    assert seen["files"]["/dev/zero"] == {"error": "no regular file"}
+    assert seen["weights"][str(directory)]["config"] == {"error": "no regular file"}
+    assert "more.safetensors" not in seen["weights"][str(directory)]["files"]
+
+
+def test_header_of_weights_that_is_nested_is_no_end_of_the_probe(tmp_path: Path) -> None:
+    directory = host.weights(tmp_path / "w")
+    header = b"[" * 200_000
+    (directory / "bad.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    seen = host.probe({"weights": [str(directory)]})["weights"][str(directory)]["files"]["bad.safetensors"]
+    assert seen["safetensors"] == {"error": "its header is no safetensors header"}

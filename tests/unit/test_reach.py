@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import selectors
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -176,7 +178,6 @@ UNSURE: dict[str, tuple[dict[str, object], str, str]] = {
     "no answer at all": ({}, "exit 0", "no output"),
     "a shell that is none": ({}, "echo This account is currently not available.; exit 1", "not available"),
     "door closed on too many": ({}, "echo Connection closed by 10.0.0.1 port 22 >&2; exit 255", "Connection closed"),
-    "too much": ({}, "yes", "more than"),
     "undefined variable": ({"user": "{{ nobody }}"}, "", "nobody"),
 }  # fmt: skip
 
@@ -324,6 +325,75 @@ def test_vaulted_variable(lab: Path, looks: Looks) -> None:
     )
     (looked,) = looks(host(), "--vault-id", str(lab / "vault"))
     assert looked.settings.port == 8123
+
+
+def test_host_that_prints_for_ever_has_failed(lab: Path, looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not unsure: Ansible would keep all of it in memory, and the others would wait for that."""
+    (lab / "before").write_text('case "$*" in *10.0.0.9*) exec yes;; esac')
+    monkeypatch.setattr(channel, "MAX_ANSWER", 1_000_000)
+    text = "".join(f"h{n} ansible_host=10.0.0.{n} accelerator=cpu\n" for n in (9, 1))
+    found = {each.host: each for each in looks(text)}
+    assert isinstance(found["h1"], reach.Looked)
+    assert (found["h9"].status, found["h9"].details["kind"]) == ("failed", "ProbeError")
+    assert "where one answer was asked" in found["h9"].message
+    assert "/etc/profile" in found["h9"].details["remedy"]
+
+
+PLUGINS = {
+    "as local and docker do": """
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        done = subprocess.Popen(["sh", "-c", words], **pipes)
+        out, err = done.communicate(b"")
+        return done.returncode, out, err
+""",
+    "as ssh does": """
+        done = subprocess.Popen(["sh", "-c", words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        said = {done.stdout: b"", done.stderr: b""}
+        with selectors.DefaultSelector() as selector:
+            for stream in said:
+                os.set_blocking(stream.fileno(), False)
+                selector.register(stream, selectors.EVENT_READ)
+            while selector.get_map():
+                for key, _ in selector.select():
+                    chunk = key.fileobj.read()
+                    said[key.fileobj] += chunk or b""
+                    if chunk == b"":
+                        selector.unregister(key.fileobj)
+        return done.wait(), said[done.stdout], said[done.stderr]
+""",
+    "with an error of its own": """
+        done = subprocess.run(["sh", "-c", words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
+        return done.returncode, done.stdout, done.stderr
+""",
+}
+COMMANDS = {
+    "yes": "failed",
+    "yes >&2": "failed",
+    "echo quiet": "",
+    "echo noise >&2": "",
+    "head -c 400000 /dev/zero | tr '\\0' x": "",
+}
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+@pytest.mark.parametrize("name", PLUGINS)
+def test_program_of_a_plugin_prints_no_more_than_the_limit(
+    name: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin of whatever kind keeps all that its program says: what it may say is bounded."""
+    from deployer import catalog, observe
+
+    code = f"class Plugin:\n    become = None\n    def exec_command(self, words, sudoable=True):{PLUGINS[name]}"
+    module: dict[str, Any] = {"subprocess": subprocess, "selectors": selectors, "os": os}
+    exec(code, module)
+    monkeypatch.setattr(channel, "MAX_ANSWER", 1_000_000)
+    asked = call.Call("x", module["Plugin"](), words, False, catalog.load(), observe.Settings())
+    answer = channel.send(asked, 20)
+    assert bool(answer.failed) is (COMMANDS[words] == "failed"), answer
+    assert not answer.unsure
+    if not answer.failed:
+        plain = subprocess.run(["sh", "-c", words], capture_output=True, check=True, text=True)
+        assert (answer.stdout, answer.stderr) == (plain.stdout, plain.stderr)
 
 
 class Stub:

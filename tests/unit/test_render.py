@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from deployer import catalog, plan
 from deployer.catalog import Catalog
 from deployer.errors import CatalogError
 from deployer.observe import Observation, Settings, holder
+from deployer.plan import render
 from deployer.plan.types import HostSpec
 from tests.unit.test_plan import BASES, DEFAULTS, merge
 
@@ -382,3 +384,22 @@ def test_tx8_engine_is_installed_by_the_vendor_s_script_in_its_environment() -> 
     ]
     subprocess.run(["/bin/bash", "-n", "-c", conda.script], check=True)
     assert conda.environment["LD_PRELOAD"].endswith("libffi.so.7")
+
+
+TEMPLATES = sorted((Path(__file__).resolve().parents[2] / "templates").glob("*.j2"))
+# Lines that are no command and no value: what stands there is for people, and is quoted by nobody.
+FOR_PEOPLE = re.compile(r'^(#(?!!)|"""|Description=)')
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_nothing_stands_in_a_comment_as_it_came(path: Path) -> None:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        for value in re.findall(r"\{\{(.*?)\}\}", line) if FOR_PEOPLE.match(line) else ():
+            assert re.search(r"\| comment\b", value) or value.strip().startswith('", RANDOM WEIGHTS" if'), line
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", 'a"""', "a\\", "a\x1b[2J", "a\u2028b", "$(a)", "`a`", "a'b"])
+def test_comment_stays_in_its_line(value: str) -> None:
+    shown = render.comment(value)
+    assert not re.search(r"[\n\r\x1b\u2028\"'\\$`]", shown)
+    assert render.comment("http://[fe80::1%eth0]:8000/v1") == "http://[fe80::1%eth0]:8000/v1"

@@ -16,6 +16,8 @@ from deployer.cli import session as sessions
 from deployer.cli.session import Session
 from deployer.cli.state import HostState
 from deployer.errors import ExitStatus
+from deployer.observe import Observation
+from deployer.plan import HostPlan
 from deployer.runs import Record
 from tests.unit.test_plan import BASES, converged, make_plan
 
@@ -181,4 +183,22 @@ def test_verdict_that_is_none_fails_that_host_alone(tmp_path: Path) -> None:
     bad = {"host": "b", "deployer": {"verdict": {"ok": []}}}
     hosts, _ = verified([said("a", True), said("a", True), bad], {"a": TERMINAL, "b": TERMINAL}, Record(tmp_path))
     assert {host: state.status for host, state in hosts.items()} == {"a": "verified", "b": "failed"}
+
+
+def test_host_of_which_no_plan_can_be_made_is_one_that_failed(tmp_path: Path) -> None:
+    """Whatever its answer was read as: the others are planned."""
+    session = object.__new__(Session)
+    session.record = SimpleNamespace(log=tmp_path / "ansible.log")  # type: ignore[assignment]
+    observation = Observation.model_validate(converged("sophon_models", {}))
+    session.hosts = {host: HostState(host, observation=observation) for host in ("a", "bad", "b")}
+
+    def make(state: HostState) -> HostPlan:
+        if state.host == "bad":
+            raise ZeroDivisionError("never thought of")
+        return make_plan("sophon_models", {}, converged("sophon_models", {}))
+
+    session.plan(make)
+    assert [state.status for state in session.hosts.values()] == ["planned", "failed", "planned"]
+    assert session.hosts["bad"].problem is not None
+    assert "ZeroDivisionError: never thought of" in session.hosts["bad"].problem.message
     assert "Traceback" in (tmp_path / "ansible.log").read_text()

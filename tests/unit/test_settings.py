@@ -60,3 +60,38 @@ def test_values_as_ansible_gives_them() -> None:
 @pytest.mark.parametrize(("connection", "local"), [("local", True), ("ansible.builtin.local", True), ("ssh", False)])
 def test_local(connection: str, local: bool) -> None:
     assert settings.parse("h", {"connection": connection}).is_local is local
+
+
+ADDRESSES = {
+    "192.0.2.1": True,
+    "node-7.example": True,
+    "node_7": True,
+    "2001:db8::7": True,
+    "fe80::1%eth0": True,
+    "узел7": True,
+    "": True,
+    "h1\ntouch /tmp/x": False,
+    "h1 h2": False,
+    "h1/../x": False,
+    "$(id)": False,
+    "a`id`": False,
+    "h1#": False,
+    "a@b": False,
+    "\u202eh1": False,
+    "h1\x1b[2J": False,
+    "x" * 256: False,
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_address_is_one_that_a_url_and_a_line_can_have(address: str) -> None:
+    if ADDRESSES[address]:
+        assert settings.parse("h", {"address": address}).address == address
+        return
+    with pytest.raises(SettingsError) as caught:
+        settings.parse("h", {"address": address})
+    # The variable that the inventory has for it, in one line.
+    assert caught.value.message.startswith("h: ansible_host=")
+    assert caught.value.message.isprintable()
+    with pytest.raises(SettingsError, match=r"inventory_hostname="):
+        settings.parse(address, {"address": address})

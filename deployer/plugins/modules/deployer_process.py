@@ -65,7 +65,6 @@ def is_own(pid):
     """Whether a process is this account's and of a program that it has started as itself.
 
     Anybody may write anything into the environment of what he starts, also of a program that becomes root (sudo, su).
-    The owner of /proc/PID says less: it is root for whoever hides from a debugger.
     """
     try:
         with open("/proc/%d/status" % pid, encoding="utf-8", errors="replace") as handle:
