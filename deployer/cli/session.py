@@ -274,7 +274,7 @@ class Session:
 
     def _say_lock(self, event: Event, told: dict[str, float]) -> None:
         """That earlier work is waited for, now and again; and what became of a lock."""
-        note = str((event.deployer or {}).get("note") or "")
+        note = event.note
         if event.event == "retry":
             if time.monotonic() - told.get(event.host, -SAID_AGAIN_S) < SAID_AGAIN_S:
                 return

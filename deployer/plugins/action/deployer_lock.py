@@ -133,7 +133,7 @@ class ActionModule(ActionBase):
             ended = self._ask(variables, "end", own={}, replace=answer.get("held"))
             if ended.get("done"):
                 note = f"ended: {holder.at_work(answer['work'], other).replace(', is still at work', '')}"
-                return {"free": True, "changed": True, "deployer": {"note": note}}
+                return {"free": True, "changed": True, "note": note}
             answer = ended | {"held": answer.get("held")}
         return self._busy(variables, answer)
 
@@ -143,7 +143,7 @@ class ActionModule(ActionBase):
         held, host = seen.get("held"), str(variables["inventory_hostname"])
         other = _lock(seen)
         if not held and not seen.get("work"):
-            return {"deployer": {"note": "no lock"}}
+            return {"note": "no lock"}
         if other and holder.alive(other) and not force:
             raise LockedError(
                 f"{host} is locked by {other}, which is alive", "stop it with Ctrl-C; --force removes its lock"
@@ -156,7 +156,7 @@ class ActionModule(ActionBase):
             )
         if not answer.get("done"):
             raise LockedError(f"{host} was locked by another run a moment ago", "look again")
-        return {"changed": True, "deployer": {"note": f"unlocked; it was {other}" if other else "unlocked"}}
+        return {"changed": True, "note": f"unlocked; it was {other}" if other else "unlocked"}
 
     def _renew(self, variables: dict[str, Any]) -> dict[str, Any]:
         answer = self._ask(variables, "renew", own=self._own())
@@ -171,7 +171,7 @@ class ActionModule(ActionBase):
         answer = self._ask(variables, "release", own=own)
         if not answer.get("done"):
             raise DeployerError(f"cannot give the lock back: {answer.get('error')}")
-        return {"deployer": {"note": holder.at_work(answer["work"])}} if answer.get("work") else {}
+        return {"note": holder.at_work(answer["work"])} if answer.get("work") else {}
 
 
 def _lock(answer: dict[str, Any]) -> observe.Lock | None:
