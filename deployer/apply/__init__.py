@@ -2,5 +2,6 @@
 
 from deployer.apply.events import Event
 from deployer.apply.runner import AnsibleOptions, Runner
+from deployer.apply.watch import Watch
 
-__all__ = ["AnsibleOptions", "Event", "Runner"]
+__all__ = ["AnsibleOptions", "Event", "Runner", "Watch"]

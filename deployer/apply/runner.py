@@ -18,12 +18,14 @@ from typing import TextIO
 import psutil
 
 from deployer import paths
-from deployer.apply import events
+from deployer.apply import events, keepalive
 from deployer.apply.events import Event
+from deployer.apply.watch import Watch
 from deployer.errors import AnsibleMissingError, RunInterruptedError
 from deployer.runs import Record
 
 GRACE_S = 10.0
+LOOK_S = 1.0
 HOSTS_ON_COMMAND_LINE = 20
 # Five hosts at a time and three round trips per task are little for a fleet.
 BETTER = {"ANSIBLE_FORKS": ("DEFAULT_FORKS", "25"), "ANSIBLE_PIPELINING": ("ANSIBLE_PIPELINING", "True")}
@@ -98,8 +100,11 @@ class Runner:
         with self.record.events.open("a", encoding="utf-8") as kept:
             kept.write(line + "\n")
 
-    def run(self, words: list[str], on_event: Callable[[Event], None]) -> int:
-        """Run a playbook to its end; its output goes to the record's log. Returns Ansible's exit status."""
+    def run(self, words: list[str], on_event: Callable[[Event], None], watch: Watch | None = None) -> int:
+        """Run a playbook to its end; its output goes to the record's log. Returns Ansible's exit status.
+
+        `watch` names hosts that are silent; a run that only such as are over their limit hold is ended.
+        """
         self.lines.append(shlex.join(words))
         reader, writer = os.pipe()
         environment = dict(os.environ) | dict(self.options.environment)
@@ -112,6 +117,7 @@ class Runner:
             # Any module's result may bring facts: what a host says must not win over the inventory.
             "ANSIBLE_INJECT_FACT_VARS": "False",
             **_defaults(),
+            **keepalive.environment(),
         }
         with self.record.log.open("a", encoding="utf-8") as log:
             log.write(f"$ {shlex.join(words)}\n")
@@ -127,10 +133,11 @@ class Runner:
                 start_new_session=True,
             )
             os.close(writer)
-            thread = threading.Thread(target=self._read, args=(reader, on_event), daemon=True)
+            heard = _heard_by(watch, on_event) if watch else on_event
+            thread = threading.Thread(target=self._read, args=(reader, heard), daemon=True)
             thread.start()
             with _interrupts_end(child):
-                status = child.wait()
+                status = _watched(child, watch) if watch else child.wait()
             thread.join(timeout=GRACE_S)
         if self._errors:
             raise self._errors[0]
@@ -148,6 +155,25 @@ class Runner:
                         on_event(event)
                 except Exception as error:
                     self._errors.append(error)
+
+
+def _heard_by(watch: Watch, on_event: Callable[[Event], None]) -> Callable[[Event], None]:
+    def heard(event: Event) -> None:
+        watch.seen(event)
+        on_event(event)
+
+    return heard
+
+
+def _watched(child: subprocess.Popen[bytes], watch: Watch) -> int:
+    """Wait for the child, and look at its hosts meanwhile."""
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return child.wait(timeout=LOOK_S)
+        watch.look()
+        if watch.stuck():
+            end(child)
+            return child.wait()
 
 
 def _defaults() -> dict[str, str]:

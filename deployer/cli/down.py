@@ -37,6 +37,7 @@ def command(options: HostOptions, yes: bool, purge: bool) -> int:
     with open_session(options, keep_record=True) as session:
         session.observe()
         session.require_unlocked()
+        session.settle({})
         deployment = resolve(session, options)
         if deployment is not None:
             session.options = replace(options, deployment=deployment)

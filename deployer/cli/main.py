@@ -25,6 +25,7 @@ VERBS = {
     "restart": "Restart a deployment",
     "run": "Run a job of the engine once: offline inference, its own client",
     "down": "Remove a deployment",
+    "unlock": "Remove the lock of a run whose control node is gone",
     "models": "List the models of the catalog",
     "accelerators": "List the accelerators of the catalog",
     "lab": "Rehearse on containers with emulated accelerators",

@@ -15,7 +15,7 @@ from deployer.observe import Settings
 
 PREFIX = "deployer_"
 # Between our own playbooks and plugins; a user may say them on a line of ansible-playbook.
-INTERNAL = {"deployer_confirmed", "deployer_purge", "deployer_verify"}
+INTERNAL = {"deployer_confirmed", "deployer_places", "deployer_purge", "deployer_verify"}
 SHOWN = 3
 
 

@@ -65,6 +65,7 @@ def command(
     with open_session(options, keep_record=True) as session:
         session.observe()
         session.require_unlocked()
+        session.settle({})
         session.plan(lambda state: _plan(session, state, request))
         pending = session.pending()
         if not options.as_json:

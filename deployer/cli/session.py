@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 from deployer import catalog as catalogs
 from deployer import plan as planning
 from deployer import reach, verify
-from deployer.apply import AnsibleOptions, Event, Runner, inventory
+from deployer.apply import AnsibleOptions, Event, Runner, Watch, inventory, keepalive
 from deployer.clean import clean
 from deployer.cli import after_dashes, misspelt
 from deployer.cli.observing import Observer
@@ -39,6 +40,9 @@ from deployer.runs import Record, open_record
 LOG_CHARS = 6000
 # Lines of `@@@@` or `****`, also behind Ansible's own first words: ssh's warnings and hosts' banners are framed so.
 DECORATION = re.compile(r"(?:^|(?<=via ssh: ))[^\w\s]{4,}[ \t]*\n", re.MULTILINE)
+SAID_AGAIN_S = 60.0
+# The task of the role lock that `at_locks` is about.
+AT_LOCKS = "See to the host's lock"
 
 
 class Session:
@@ -52,6 +56,7 @@ class Session:
         self.selected = observer.inventory.hosts
         self.hosts: dict[str, HostState] = {}
         self.notes: list[str] | None = None
+        self._told: dict[str, float] = {}
 
     # observe
 
@@ -124,8 +129,7 @@ class Session:
         for state in self.hosts.values():
             lock = state.observation.lock if state.observation else None
             if state.observation and lock and lock.alive is not False:
-                path = f"{state.observation.places.data}/lock.json"
-                raise holder.locked(state.host, lock, lock.alive, path)
+                raise holder.locked(state.host, lock, lock.alive)
 
     # plan
 
@@ -199,7 +203,9 @@ class Session:
         """The line that takes the confirmed steps."""
         pending = self.pending()
         confirmed = {state.host: [step.id for step in state.plan.steps] for state in pending if state.plan}
-        path = self.record.write("confirmed", {"deployer_confirmed": confirmed})
+        # Where each lock is, so that it comes before the observation that the steps are taken on.
+        places = {state.host: state.observation.places.data for state in pending if state.observation}
+        path = self.record.write("confirmed", {"deployer_confirmed": confirmed, "deployer_places": places})
         limit = self.runner.limit_to([state.host for state in pending])
         return self.runner.line(playbook, (*self.variables(extra), f"@{path}"), limit)
 
@@ -207,18 +213,75 @@ class Session:
         """Take the steps; each host ends with its own status."""
         pending = self.pending()
         plans = {state.host: state.plan for state in pending if state.plan}
+        watch = Watch(self.display.waiting)
         try:
             with self.display.stage("apply", list(plans), plans):
-                status = self.runner.run(words, self._guarded(self._applied))
+                status = self.runner.run(words, self._guarded(self._applied), watch)
         except RunInterruptedError as error:
             done = [f"{state.host}: {self._done(state)}" for state in pending]
             raise RunInterruptedError(f"interrupted; done so far: {'; '.join(done)}", error.remedy) from error
         for state in pending:
+            if state.host in watch.stuck() and not state.problem:
+                state.status = "unreachable"
+                remedy = "look at the host; what it was doing may go on there, and the same command waits for that"
+                step = next(reversed(state.ran), "ansible")
+                state.problem = Problem(step, "", "no word for longer than the step may take", remedy=remedy)
             # Silence is no success: each host must have been looked at again and found to need nothing.
             if not (state.converged or state.problem or self.options.check):
                 state.status = "failed"
                 message = f"ansible-playbook ended with status {status} before this host was done"
                 state.problem = Problem("ansible", "", message, self._log_end())
+
+    # locks
+
+    def settle(self, extra: dict[str, str]) -> None:
+        """Wait for what dead runs have left at work on their hosts, or end it, and then look at those again."""
+        left = [s for s in self.hosts.values() if s.observation and s.observation.lock and not s.observation.lock.alive]
+        if not left or self.options.check:
+            return
+        done = self.at_locks("earlier.yml", left, extra)
+        again = [state.host for state in done]
+        self.hosts |= {host: HostState(host) for host in again}
+        self.observer.observe(again, self.variables(extra), self._looked, self._guarded(self._observed))
+
+    def at_locks(self, playbook: str, states: list[HostState], extra: dict[str, str]) -> list[HostState]:
+        """Run a playbook about the locks of these hosts; returns those where it did what it was for."""
+        places = {state.host: state.observation.places.data for state in states if state.observation}
+        path = self.record.write("places", {"deployer_places": places})
+        done: set[str] = set()
+        told: dict[str, float] = {}
+
+        def heard(event: Event) -> None:
+            state = self.hosts.get(event.host)
+            if state is None or event.role != "lock":
+                return
+            self._say_lock(event, told)
+            if event.failed:
+                self._failed(state, event, "lock")
+            elif event.event == "end" and event.task == AT_LOCKS:
+                done.add(event.host)
+
+        words = self.runner.line(
+            playbook, (*self.variables(extra), f"@{path}"), self.runner.limit_to([state.host for state in states])
+        )
+        status = self.runner.run(words, self._guarded(heard), Watch(self.display.waiting))
+        for state in states:
+            if state.host not in done and not state.problem:
+                state.status = "failed"
+                message = f"ansible-playbook ended with status {status} before this host was done"
+                state.problem = Problem("lock", "", message, self._log_end())
+        return [state for state in states if state.host in done]
+
+    def _say_lock(self, event: Event, told: dict[str, float]) -> None:
+        """That earlier work is waited for, now and again; and what became of a lock."""
+        note = event.note
+        if event.event == "retry":
+            if time.monotonic() - told.get(event.host, -SAID_AGAIN_S) < SAID_AGAIN_S:
+                return
+            told[event.host] = time.monotonic()
+            note = event.message
+        if note:
+            self.display.say(f"  {event.host}  {note}")
 
     def _done(self, state: HostState) -> str:
         """The steps that were finished: the last one that began was not."""
@@ -233,6 +296,8 @@ class Session:
     def _applied(self, event: Event) -> None:
         self.display.event(event)
         state = self.hosts.get(event.host)
+        if event.event == "retry" and event.role == "lock":
+            self._say_lock(event, self._told)
         if state is None or event.event != "end":
             return
         step = event.step([each.id for each in state.plan.steps] if state.plan else [])
@@ -435,6 +500,8 @@ def open_session(options: HostOptions, keep_record: bool) -> Iterator[Session]:
     catalog = catalogs.load(catalogs.overlay_directories(options.inventory, options.catalog))
     if options.model is not None:
         catalog.require_deployable(catalog.model(options.model))
+    # Here too: the connections that a look opens are those that the steps go over.
+    os.environ |= keepalive.environment()
     with Secrets() as secrets:
         vault = _ask(options, secrets)
         ansible = AnsibleOptions(

@@ -20,8 +20,11 @@ from deployer.errors import ExitStatus
 @click.command(cls=HostCommand)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
 @click.option("--reboot", is_flag=True, help="Reboot hosts where the plan says so, without asking.")
+@click.option(
+    "--end-earlier-work", is_flag=True, help="End what an interrupted run has left at work, in place of waiting for it."
+)
 @host_options(check=True)
-def command(options: HostOptions, yes: bool, reboot: bool) -> int:
+def command(options: HostOptions, yes: bool, reboot: bool, end_earlier_work: bool) -> int:
     """Make the hosts serve a model, and verify it with a real completion.
 
     Looks at every host, shows what is missing and why, asks once, does only that, and asks each endpoint for an answer.
@@ -34,7 +37,7 @@ def command(options: HostOptions, yes: bool, reboot: bool) -> int:
     """
     require_model(options)
     with open_session(options, keep_record=True) as session:
-        return bring_up(session, yes, {}, reboot)
+        return bring_up(session, yes, {"deployer_end_earlier_work": "true"} if end_earlier_work else {}, reboot)
 
 
 def bring_up(session: Session, yes: bool, extra: dict[str, str], reboot: bool = False) -> int:
@@ -42,6 +45,7 @@ def bring_up(session: Session, yes: bool, extra: dict[str, str], reboot: bool = 
     options = session.options
     session.observe(extra=extra, meanwhile=None if options.check else verify.prepare)
     session.require_unlocked()
+    session.settle(extra)
     session.plan(session.plan_up)
     session.record.write(
         "plan", {host: state.plan.model_dump(mode="json") for host, state in session.hosts.items() if state.plan}

@@ -12,6 +12,7 @@ from deployer.observe.transport import (
     ProbeRefusedError,
     described,
     pack,
+    source,
     unpack,
 )
 
@@ -28,5 +29,6 @@ __all__ = [
     "interpret",
     "pack",
     "parse",
+    "source",
     "unpack",
 ]

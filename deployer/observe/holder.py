@@ -1,19 +1,33 @@
-"""Who holds a host's lock: which process on which control node, and whether it still lives."""
+"""Who holds a host's lock: which process on which control node, and whether it still lives.
+
+A control node knows its own processes. Of its earlier boots it knows that they are over. Of any other (a container of a
+CI job, somebody's laptop) nothing is known but that its run renews the lock: the host's own clock says for how long it
+has not.
+"""
 
 from __future__ import annotations
 
 import getpass
+import hashlib
+import os
 import socket
 import uuid
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from deployer.errors import LockedError
 from deployer.observe.observation import Lock
+from deployer.units import duration
 
 PROC = Path("/proc")
+MACHINE_ID = Path("/etc/machine-id")
+# The first pid namespace of every kernel has this number; a container's has another.
+FIRST_NAMESPACE = "pid:[4026531836]"
+LEASE_S = 1800
 
 
 def identity() -> str:
@@ -24,6 +38,16 @@ def identity() -> str:
     except OSError:
         # macOS has neither; a pid that another process has after a reboot has another start.
         return f"{socket.gethostname()} {uuid.getnode():012x}"
+
+
+def machine() -> str:
+    """What stays the same when this control node is rebooted; empty for a container, which is not rebooted but made."""
+    try:
+        if str((PROC / "self/ns/pid").readlink()) != FIRST_NAMESPACE:
+            return ""
+        return MACHINE_ID.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def start_time(pid: int) -> int | None:
@@ -46,32 +70,72 @@ def _start_without_proc(pid: int) -> int | None:
         return 0 if psutil.pid_exists(pid) else None
 
 
-def claim(pid: int, command: str) -> Lock:
-    """The lock that a process of this control node would hold."""
+def claim(pid: int, command: str, lease_s: int = LEASE_S) -> Lock:
+    """The lock that a process of this control node would hold; `run` is the same for all workers of one run."""
+    start, own = start_time(pid) or 0, identity()
+    named = os.environ.get("DEPLOYER_RUN") or f"{own} {pid} {start}"
     return Lock(
         user=getpass.getuser(),
         control=socket.gethostname(),
         pid=pid,
         since=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         command=command,
-        identity=identity(),
-        start=start_time(pid) or 0,
+        identity=own,
+        start=start,
+        run=hashlib.sha256(named.encode()).hexdigest()[:32],
+        machine=machine(),
+        lease_s=lease_s,
     )
 
 
 def alive(lock: Lock) -> bool | None:
-    """Whether the holder lives; None for one on another control node, which only that one can tell."""
+    """Whether the holder lives; None for one on another control node whose lease still runs."""
     if lock.identity != identity():
-        return None
+        return False if _rebooted(lock) or _expired(lock) else None
     start = start_time(lock.pid)
     return start is not None and (start == lock.start or 0 in (start, lock.start))
 
 
-def locked(host: str, lock: Lock, state: bool | None, path: str) -> LockedError:
-    """The error that names the holder; `state` as `alive` told it, `path` is the lock's on the host."""
-    remedy = (
-        f"wait for it; if that control node is gone for good, remove {path} on the host"
-        if state is None
-        else "wait for it, or stop it there with Ctrl-C"
+def _rebooted(lock: Lock) -> bool:
+    """Whether it is of this control node, and of an earlier boot: what ran then has ended.
+
+    Copies of a machine may have its id too, but hardly its name.
+    """
+    boot, _, space = lock.identity.partition(" ")
+    return (
+        bool(lock.machine)
+        and (lock.machine, lock.control, space) == (machine(), socket.gethostname(), FIRST_NAMESPACE)
+        and boot != identity().partition(" ")[0]
     )
-    return LockedError(f"{host} is locked by {lock}", remedy)
+
+
+def _expired(lock: Lock) -> bool:
+    """Whether it was not renewed for longer than its holder has promised to."""
+    return lock.lease_s > 0 and lock.silent_s is not None and lock.silent_s > lock.lease_s
+
+
+def locked(host: str, lock: Lock, state: bool | None) -> LockedError:
+    """The error that names the holder; `state` as `alive` told it."""
+    if state is not None:
+        return LockedError(f"{host} is locked by {lock}", "wait for it, or stop it there with Ctrl-C")
+    unlock = f"`deployer unlock --limit {host}`"
+    if lock.lease_s <= 0 or lock.silent_s is None:
+        return LockedError(
+            f"{host} is locked by {lock}", f"wait for it; if that control node is gone for good, {unlock} removes it"
+        )
+    left = duration(max(0.0, lock.lease_s - lock.silent_s))
+    return LockedError(
+        f"{host} is locked by {lock}, which was last heard of {duration(lock.silent_s)} ago",
+        f"wait for it: where it stays silent its lock ends in {left}; "
+        f"if that control node is gone for good, {unlock} removes it now",
+    )
+
+
+def at_work(work: Iterable[Mapping[str, Any]], held: Lock | None = None) -> str:
+    """What an earlier run has left at work, in one line: the program, its pid and its age."""
+    first = next(iter(work), {})
+    if not first.get("pid"):
+        return "a step of an earlier run is still at work"
+    by = f" by {held.user}@{held.control}" if held else ""
+    age = duration(float(first.get("seconds") or 0))
+    return f"pid {first['pid']}, `{first.get('command')}`, started {age} ago{by}, is still at work"

@@ -357,8 +357,18 @@ class DeploymentState(Facts):
         return value
 
 
+class Renewed(Facts):
+    """When a lock was last renewed, by its host's own clock."""
+
+    boot: str
+    uptime: float
+
+
 class Lock(Facts):
-    """The lock file of a run. `alive` is None where only the other control node could tell."""
+    """The lock file of a run. `alive` is None where only the other control node could tell.
+
+    A run renews its lock; one that has been silent for longer than `lease_s` has promised to be dead.
+    """
 
     user: Clean
     control: Clean
@@ -367,7 +377,19 @@ class Lock(Facts):
     command: Clean
     identity: str
     start: int
+    run: str = ""
+    machine: str = ""
+    lease_s: int = 0
+    renewed: Renewed | None = None
+    silent_s: float | None = None
     alive: bool | None = None
+
+    def silence(self, boot: str, uptime: float) -> float | None:
+        """For how long it was not renewed, by the host's clock; since its boot where it has booted meanwhile."""
+        if self.renewed is None:
+            return None
+        since = self.renewed.uptime
+        return uptime - since if self.renewed.boot == boot and since <= uptime else uptime
 
     def __str__(self) -> str:
         return f"{self.user}@{self.control} (pid {self.pid}, `{self.command}`) since {self.since}"

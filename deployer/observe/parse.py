@@ -97,7 +97,7 @@ def _parse(
     data_key, config_key = "{" + accelerator.name + ".data}", "{" + accelerator.name + ".config}"
     memory = _memory(_text(raw, "/proc/meminfo"))
     engines = _engines(raw, data_key, places)
-    lock = _lock(_text(raw, f"{data_key}/lock.json"))
+    lock = _lock(_text(raw, f"{data_key}/lock.json"), raw)
     docker = _docker(raw["docker"]) if raw.get("docker") else None
     cards, driver = _cards(raw, accelerator, data_key)
     added = frozenset(key for each in catalog.runtimes.values() if each.compiled for key in each.compiled.config_keys)
@@ -519,11 +519,16 @@ def _restarts(raw: Raw, container: str) -> int:
     return next((int(each["restarts"]) for each in found if container and each["name"] == container), 0)
 
 
-def _lock(text: str | None) -> Lock | None:
+def _lock(text: str | None, raw: Raw) -> Lock | None:
     if text is None:
         return None
     try:
-        return Lock.model_validate({key: value for key, value in jsonfile.load(text).items() if key != "alive"})
+        content = jsonfile.load(text)
+        # What a later version adds does not make it a lock of nobody.
+        known = set(Lock.model_fields) - {"alive", "silent_s"}
+        lock = Lock.model_validate({key: content[key] for key in content if key in known})
     except (ValueError, AttributeError):
         # A damaged lock names nobody; nobody can be asked to wait for it.
         return None
+    uptime = int(raw["uptime_ticks"]) / max(int(raw["clock_ticks"]), 1)
+    return lock.model_copy(update={"silent_s": lock.silence(_boot_id(raw), uptime)})

@@ -96,8 +96,14 @@ def pack(request: dict[str, Any], interpreter: str = "", program: str = "probe")
 
 
 @functools.cache
+def source(program: str) -> str:
+    """The text of `probe.py` or `locker.py`."""
+    return resources.files("deployer.observe").joinpath(f"{program}.py").read_text(encoding="utf-8")
+
+
+@functools.cache
 def _source(program: str) -> str:
-    return _squeeze(resources.files("deployer.observe").joinpath(f"{program}.py").read_text(encoding="utf-8"))
+    return _squeeze(source(program))
 
 
 def unpack(rc: int, stdout: str, stderr: str) -> dict[str, Any]:

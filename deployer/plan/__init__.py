@@ -1,6 +1,7 @@
 """The pure planner: catalog + settings + observation → ordered steps, each with its reason."""
 
 from deployer.plan.jobs import JobPlan, JobRequest, plan_job
+from deployer.plan.limits import limits
 from deployer.plan.planner import plan_host
 from deployer.plan.removal import Removal, plan_removal
 from deployer.plan.render import load_templates
@@ -16,6 +17,7 @@ __all__ = [
     "Refusal",
     "Removal",
     "Step",
+    "limits",
     "load_templates",
     "plan_host",
     "plan_job",

@@ -10,7 +10,10 @@ from typing import Any
 from deployer import catalog, observe, paths
 from deployer.clean import clean
 from deployer.errors import DeployerError, ExitStatus
+from deployer.observe import locker
 
+# How the guard's interpreters are called on a host, where they stand beside the lock.
+GUARD = locker.INTERPRETER
 # Variables without the name of a role: the short names of settings.
 SHORT = ("accelerator", "deployment", "model")
 
@@ -77,8 +80,15 @@ def planning_input(
 
 def packed(task_vars: Mapping[str, Any], request: dict[str, Any], program: str) -> str:
     """The shell command that runs a program of `observe` for hosts, on the interpreter that the inventory names."""
-    interpreter = str(task_vars.get("ansible_python_interpreter") or "")
-    return observe.pack(request, "" if interpreter.startswith("auto") else interpreter, program)
+    return observe.pack(request, interpreter(task_vars), program)
+
+
+def interpreter(task_vars: Mapping[str, Any]) -> str:
+    """The interpreter that the inventory names, without the guard that the lock has put before it; empty for none."""
+    named = str(task_vars.get("ansible_python_interpreter") or "")
+    if named.startswith("auto"):
+        return ""
+    return str((task_vars.get("__lock_taken") or {}).get("python") or "") if f"/{GUARD}" in named else named
 
 
 def becomes(action: Any) -> bool:

@@ -29,6 +29,7 @@ SAID = {
     "checksum": "/home/ckpt/q/model.safetensors is damaged: its sha256 is 1f, expected 2e",
     "archive-truncated": "txnn_1.2.1_build0307.tar.gz: tar: gzip: stdin: unexpected end of file; tar: Child returned 1",
     "archive-foreign-directory": "/login_home/miniconda is there and was not unpacked by deployer: move it away first",
+    "step-limit": "step engine: Timed out after 1800 second(s).",
     "garbled": "step verify: http://192.0.2.1:8000/v1: garbled: /v1/chat/completions answered 'aа': words of",
     "silicon-failed": "step tx8_driver: the installer ended with status 1, and no device node yet",
     "silicon-slow": "step tx8_driver: the installer runs, and the chips do not answer yet (no device node yet)",

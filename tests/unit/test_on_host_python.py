@@ -155,14 +155,17 @@ def test_probe_observes(python: str, tmp_path: Path) -> None:
 def test_locker_takes_and_gives_back(python: str, tmp_path: Path) -> None:
     lock = tmp_path / "data" / "lock.json"
 
-    def act(action: str, own: dict[str, int]) -> dict[str, object]:
-        request = {"action": action, "path": str(lock), "own": own}
+    def act(action: str, own: dict[str, str]) -> dict[str, object]:
+        request = {"action": action, "path": str(lock), "own": own, "source": observe.source("locker")}
         return observe.unpack(*host.shell(observe.pack(request, PYTHONS[python], program="locker")))
 
-    assert act("acquire", {"pid": 1}) == {"done": True}
-    assert act("acquire", {"pid": 2}) == {"done": False, "held": {"pid": 1}}
-    assert json.loads(lock.read_text()) == {"pid": 1}
-    assert act("release", {"pid": 1}) == {"done": True}
+    first = act("acquire", {"run": "1"})
+    assert first["done"] is True
+    assert act("acquire", {"run": "2"})["done"] is False
+    assert json.loads(lock.read_text())["run"] == "1"
+    module = subprocess.run([str(first["interpreter"]), "-c", "print(1)"], capture_output=True, text=True, check=True)
+    assert module.stdout == "1\n"
+    assert act("release", {"run": "1"}) == {"done": True}
     assert not lock.exists()
 
 

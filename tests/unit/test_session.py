@@ -36,7 +36,7 @@ class Runner:
     def line(self, playbook: str, _extra: tuple[str, ...], limit: str) -> list[str]:
         return [playbook, limit]
 
-    def run(self, words: list[str], on_event: Callable[[Event], None]) -> int:
+    def run(self, words: list[str], on_event: Callable[[Event], None], _watch: Any = None) -> int:
         self.words = words
         for each in self.events:
             facts = {"event": "end", "time": 0, "role": "smoke_test", "task": "Judge", "status": "ok"}
@@ -52,6 +52,9 @@ class Display:
         yield
 
     def event(self, _: Event) -> None:
+        pass
+
+    def waiting(self, hosts: tuple[str, ...], seconds: float) -> None:
         pass
 
 

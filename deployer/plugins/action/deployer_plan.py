@@ -33,6 +33,7 @@ class ActionModule(ActionBase):
         except DeployerError as error:
             return result | adapter.failure(error)
         steps = [step.id for step in host_plan.steps]
+        limits = plan.limits(host_plan, float(arguments.get("factor", 0)), int(arguments.get("least_s", 0)))
         if converged and steps:
             first = host_plan.steps[0]
             return result | {
@@ -42,6 +43,9 @@ class ActionModule(ActionBase):
             }
         confirmed = arguments.get("confirmed")
         if confirmed is not None and (more := [step for step in host_plan.steps if step.id not in confirmed]):
+            if not confirmed:
+                words = f"nobody has agreed to any step on this host, and it needs {more[0].id} ({more[0].reason}); "
+                return result | {"failed": True, "msg": words + "name it in --limit as the plan did"}
             return result | {
                 "failed": True,
                 "msg": f"the host has changed since the plan was made: {more[0].id} is needed too ({more[0].reason}); "
@@ -51,10 +55,12 @@ class ActionModule(ActionBase):
             "changed": False,
             "plan": host_plan.model_dump(mode="json"),
             "steps": steps,
+            "limits": limits,
             # A host that has become right since the command has looked (a server that was loading) is done too.
             "deployer": {
                 "converged": not steps and not host_plan.refused,
                 "endpoints": list(host_plan.endpoints),
+                "limits": limits,
                 "random_weights": bool(host_plan.spec and host_plan.spec.random_weights),
             },
         }
