@@ -32,7 +32,7 @@ from deployer.errors import (
     UsageError,
     worst,
 )
-from deployer.observe import Observation, Settings, holder
+from deployer.observe import Observation, Settings, address, holder
 from deployer.plan import HostPlan, Plan, Refusal
 from deployer.runs import Record, open_record
 
@@ -243,9 +243,8 @@ class Session:
             ran.ok = ran.ok and not event.failed
         said = event.deployer or {}
         state.converged = state.converged or bool(said.get("converged"))
-        if said.get("endpoints") and state.plan:
+        if state.plan and (every := address.own(said.get("endpoints"), state.plan.endpoint)):
             # What a driver has started may be other chips than were expected, and so other replicas.
-            every = tuple(map(str, said["endpoints"]))
             state.plan = state.plan.model_copy(update={"endpoints": every, "endpoint": every[0]})
         if said.get("random_weights") and state.plan and state.plan.spec:
             # What has been unpacked since says that it is noise.

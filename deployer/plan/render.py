@@ -18,6 +18,7 @@ from deployer import paths
 from deployer.catalog import Model, Runtime
 from deployer.catalog.schema import Conda, OptionValue
 from deployer.errors import CatalogError
+from deployer.observe import address
 from deployer.plan import variables
 from deployer.plan.draft import Draft, Templates
 from deployer.plan.types import ContainerSpec, ServingSpec
@@ -104,15 +105,11 @@ class _Command(NamedTuple):
 def serving(draft: Draft, replica: Replica) -> ServingSpec:
     """One replica, with the exact content of its files and their hash."""
     deployment, model, settings, observation = draft.deployment, draft.model, draft.settings, draft.observation
-    listen, anywhere = replica.listen, ("0.0.0.0", "::")  # noqa: S104
-    # 0.0.0.0 listens everywhere; to ask this host itself, loopback is the address.
-    reach = settings.address if listen in anywhere and not settings.is_local else listen
-    local = "127.0.0.1" if listen in anywhere else listen
     runtime = draft.runtime
-    root = f"http://{_host(local if settings.is_local else reach)}:{replica.port}"
+    root = address.root(settings, replica.listen, replica.port)
     # A page is for people; a program in a terminal has no address at all.
     endpoint = {"openai": f"{root}/v1", "gradio": f"{root}/", "terminal": ""}[runtime.protocol]
-    local_url = f"http://{_host(local)}:{replica.port}" if runtime.protocol != "terminal" else ""
+    local_url = address.local(replica.listen, replica.port) if runtime.protocol != "terminal" else ""
     command = _command(draft, replica)
     environment = command.environment
     unit_name = f"deployer-{deployment}.service"
@@ -322,10 +319,6 @@ def ready_timeout_s(runtime: Runtime, model: Model) -> int:
 def sha256(content: str) -> str:
     """Checksum of a rendered file, as the probe computes it on the host."""
     return hashlib.sha256(content.encode("utf-8")).hexdigest()
-
-
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
 
 
 def _unit_quote(value: object) -> str:
