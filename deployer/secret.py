@@ -137,6 +137,7 @@ def is_secret(name: str, value: str = "") -> bool:
     return bool(_IN_ADDRESS.search(value) or _NAMES.search(words))
 
 
-def shown(name: str, value: str) -> str:
+def shown(name: str, value: Any) -> Any:
     """A value of a host's record: in clear only what is no secret, and what is a mark."""
-    return HIDDEN if value and is_secret(name, value) and not MARK.fullmatch(value) else value
+    clear = not isinstance(value, str) or not value or MARK.fullmatch(value) or not is_secret(name, value)
+    return value if clear else HIDDEN
