@@ -88,10 +88,12 @@ class Session:
         if event.failed:
             self._failed(state, event)
         elif event.deployer and "observation" in event.deployer:
+            settings = Settings.model_validate(event.deployer["settings"])
+            known = self.observer.wanted.get(event.host)
             self._looked(
                 event.host,
                 Observation.model_validate(event.deployer["observation"]),
-                Settings.model_validate(event.deployer["settings"]),
+                known if known == settings else settings,
             )
 
     def _note_misspelt(self) -> None:
@@ -405,9 +407,12 @@ class Session:
 
 
 def _has_api(state: HostState) -> bool:
-    """Whether it is asked from here; what has no API is asked on its host."""
+    """Whether it is asked from here: not what has no API, nor what wants a key that only Ansible knows in this run."""
     spec = state.plan.spec if state.plan else None
-    return spec is None or spec.serving.protocol == "openai"
+    if spec is None:
+        return True
+    known = not spec.serving.keyed or bool(state.key([spec.serving.key_variable]))
+    return spec.serving.protocol == "openai" and known
 
 
 def _verify(asked: tuple[HostState, str]) -> verify.Verdict:
@@ -422,6 +427,7 @@ def _verify(asked: tuple[HostState, str]) -> verify.Verdict:
         both=serving.both_completions,
         counted=serving.counts_tokens,
         random_weights=spec.random_weights,
+        key=state.key([serving.key_variable] if serving.keyed else []),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import click
@@ -23,6 +24,10 @@ from deployer.verify import Served
 
 # Of the document that `--json` prints; greater where something that was there is gone or means something else.
 SCHEMA_VERSION = 1
+ELSEWHERE = (
+    "not asked: ansible-playbook has looked at this host, and hands no API key on; `deployer up` asks it, and so does "
+    "status without -v and DEPLOYER_OBSERVE"
+)
 Answers = Mapping[tuple[str, str], Served]
 
 
@@ -40,7 +45,8 @@ def command(options: HostOptions) -> int:
     with open_session(options, keep_record=False) as session:
         session.observe(meanwhile=verify.prepare)
         found = [(state, each) for state in session.hosts.values() for each in _deployments(state, options)]
-        served = in_parallel(_ask, found)
+        names = {each.api_key for each in session.catalog.runtimes.values() if each.api_key}
+        served = in_parallel(functools.partial(_ask, names), found)
         answers = {(state.host, each.name): said for (state, each), said in zip(found, served, strict=True)}
         healthy = all(_is_healthy(each, answers[state.host, each.name]) for state, each in found)
         status = worst([session.exit_status(), ExitStatus.OK if healthy else ExitStatus.UNHEALTHY])
@@ -68,9 +74,9 @@ def _deployments(state: HostState, options: HostOptions) -> list[DeploymentState
     ]
 
 
-def _ask(asked: tuple[HostState, DeploymentState]) -> Served:
+def _ask(names: Collection[str], asked: tuple[HostState, DeploymentState]) -> Served:
     """What a deployment serves, or what is wrong with it; only one that has no problem of its own is asked."""
-    _, deployment = asked
+    state, deployment = asked
     if deployment.problem:
         return Served(problem=deployment.problem)
     if deployment.process is None or not (deployment.endpoint or deployment.protocol == "terminal"):
@@ -78,7 +84,10 @@ def _ask(asked: tuple[HostState, DeploymentState]) -> Served:
     if deployment.protocol != "openai":
         ready = deployment.ready and bool(deployment.served_name)
         return Served((deployment.served_name,)) if ready else Served(problem=deployment.health or "not ready")
-    return verify.list_models(deployment.endpoint)
+    key = state.settings.key(names) if state.settings else None
+    if key and not key.known:
+        return Served(problem=ELSEWHERE)
+    return verify.list_models(deployment.endpoint, key.reveal() if key else "")
 
 
 def _is_healthy(deployment: DeploymentState, served: Served) -> bool:

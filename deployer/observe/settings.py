@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,6 +18,7 @@ from pydantic import (
 
 from deployer.catalog.schema import EnvironmentName, Name, OptionName, OptionValue
 from deployer.errors import SettingsError
+from deployer.observe import api_key
 from deployer.secret import MARK, Secret, is_secret
 
 DeploymentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
@@ -59,6 +60,9 @@ class Settings(BaseModel):
     port: int | None = Field(default=None, ge=1, le=65535)
     environment: dict[EnvironmentName, Variable] = Field(default_factory=dict)
     secrets: dict[EnvironmentName, Secret] = Field(default_factory=dict, validate_default=True)
+    api_key: Secret | None = None
+    api_key_file: str = ""
+    require_api_key: bool = False
     options: dict[OptionName, OptionValue] = Field(default_factory=dict)
     service_manager: Literal["auto", "systemd", "detached"] = "auto"
     ready_timeout_s: int = Field(default=0, ge=0)
@@ -76,7 +80,7 @@ class Settings(BaseModel):
     connection: str = "ssh"
     address: Address = ""
 
-    @field_validator("privileged", "port", mode="before")
+    @field_validator("privileged", "port", "api_key", mode="before")
     @classmethod
     def _may_be_left_out(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -109,6 +113,11 @@ class Settings(BaseModel):
             raise ValueError(f"more than {MOST_SECRETS} values of deployer_secrets and deployer_environment are secrets")
         return value
 
+    @field_validator("api_key")
+    @classmethod
+    def _key_can_be_one(cls, value: Secret | None) -> Secret | None:
+        return value and api_key.checked(value)
+
     @field_validator("options")
     @classmethod
     def _options_are_not_settings(cls, value: dict[str, OptionValue]) -> dict[str, OptionValue]:
@@ -137,6 +146,11 @@ class Settings(BaseModel):
     def variables(self) -> dict[str, str | Secret]:
         """The engine's environment variables that were set for this host."""
         return {**self.environment, **self.secrets}
+
+    def key(self, names: Collection[str]) -> Secret | None:
+        """The API key of an engine that takes it by one of these variables."""
+        own = (self.variables.get(name) for name in names)
+        return self.api_key or next((each for each in own if isinstance(each, Secret)), None)
 
     @property
     def every_secret(self) -> list[Secret]:
@@ -169,7 +183,7 @@ class Settings(BaseModel):
 def parse(host: str, values: Mapping[str, Any]) -> Settings:
     """Check what Ansible templated for a host."""
     try:
-        return Settings.model_validate(dict(values))
+        return Settings.model_validate(api_key.from_file(host, values))
     except ValidationError as error:
         first = error.errors()[0]
         name = "deployer_" + ".".join(str(part) for part in first["loc"][:2] if part != "[key]")

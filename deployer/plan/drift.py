@@ -35,7 +35,7 @@ def difference(have: DeploymentState, want: ServingSpec) -> str:
     for name in sorted({*wanted, *have.settings}):
         old, new = have.settings.get(name), wanted.get(name)
         if old != new:
-            parts.append(_change(name, old, new))
+            parts.append(_change("the API key" if name == want.key_variable else name, old, new))
     if not parts:
         return "its files or its container are of another version"
     more = f" and {len(parts) - SHOWN_CHANGES} more" if len(parts) > SHOWN_CHANGES else ""

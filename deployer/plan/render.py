@@ -212,6 +212,8 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
         leave=runtime.terminal.leave if runtime.terminal else "",
         answer=runtime.terminal.answer if runtime.terminal else "",
         local_url=local_url,
+        key_variable=runtime.api_key,
+        keyed=draft.key is not None,
         chips=replica.chips,
         container=container,
         spec=spec,
@@ -304,6 +306,8 @@ def _command(draft: Draft, replica: Replica) -> _Command:
     directory = fill(runtime.directory, values)
     # A secret is its mark here; who writes the file puts the value in its place.
     own = {name: str(value) for name, value in settings.variables.items()}
+    if runtime.api_key and settings.api_key:
+        own[runtime.api_key] = str(settings.api_key)
     layers = variables.layered((runtime.environment, placement.environment, replica.environment, own))
     environment = {
         name: filled for name, value in layers.items() if (filled := fill(value, values) if name not in own else value)

@@ -35,7 +35,7 @@ def hidden(values: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str,
                 key: Secret("".join(each)) if isinstance(each, str) and each and known.has(each) else each
                 for key, each in value.items()
             }
-        elif name not in ("secrets", "address") and (word := _encrypted_within(value)):
+        elif name not in ("secrets", "api_key", "address") and (word := _encrypted_within(value)):
             raise SettingsError(
                 f"deployer_{name}{word} is a value of the vault, and would be shown: its place is in plans, command lines "
                 "and names of files",
