@@ -17,7 +17,7 @@ from deployer.errors import ExitStatus
 from deployer.observe import Observation, Settings, address
 from deployer.observe.observation import DeploymentState
 from deployer.verify import Served
-from tests.unit.test_plan import BASES
+from tests.unit.test_plan import BASES, CATALOG
 from tests.unit.test_verify import Send, sends, stand_in
 
 RUNS = {"pid": 7, "start": 1, "name": "python3", "age_s": 540}
@@ -48,6 +48,8 @@ def test_state_in_words(name: str) -> None:
 
 class Session:
     """Hosts that have been looked at."""
+
+    catalog = CATALOG
 
     def __init__(self, deployments: dict[str, dict[str, Any]]) -> None:
         seen = Observation.model_validate(BASES["."] | {"deployments": deployments})
