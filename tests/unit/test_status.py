@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from deployer.cli import status
+from deployer.cli.main import cli
 from deployer.cli.state import HostState
 from deployer.cli.status import SCHEMA_VERSION, _state
 from deployer.errors import ExitStatus
@@ -73,7 +74,7 @@ def asked(deployments: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatc
         yield Session(deployments)
 
     monkeypatch.setattr(status, "open_session", opened)
-    result = CliRunner().invoke(status.command, ["-i", "x", "--json"], standalone_mode=False)
+    result = CliRunner().invoke(cli, ["status", "-i", "x", "--json"], standalone_mode=False)
     assert result.exception is None, result.exc_info
     document = json.loads(result.output)
     assert (document["schema_version"], document["exit_status"]) == (SCHEMA_VERSION, result.return_value)
