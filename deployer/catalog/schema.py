@@ -409,6 +409,10 @@ class Runtime(Entry):
         default=True, description="it has the completion and the chat endpoint; else one of the two is enough"
     )
     stop_signal: str = Field(default="", description="what asks the server to end, where not SIGTERM")
+    api_key: EnvironmentName | Literal[""] = Field(
+        default="", description="environment variable by which it takes an API key; empty where it asks nobody for one"
+    )
+    api_key_scope: str = Field(default="", description="what it serves without asking for the key, beside its health")
     directory: str = Field(default="", description="where the command runs")
     shell: str = Field(default="/bin/sh", description="what runs the serve script in the container")
     profile: tuple[str, ...] = Field(

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from typing import Any
 
 from deployer import reach
 from deployer.apply import Event, Runner
@@ -27,6 +28,8 @@ class Observer:
 
     def __init__(self, runner: Runner, display: Display, inventory: Inventory, keeps_record: bool) -> None:
         self.runner, self.display, self.inventory, self.keeps_record = runner, display, inventory, keeps_record
+        # What was wanted of hosts, with the secrets that no event of ansible-playbook has.
+        self.wanted: dict[str, Settings] = {}
 
     def observe(
         self,
@@ -63,8 +66,15 @@ class Observer:
             except reach.NotHereError as reason:
                 log.write(f"{reason}: left to ansible-playbook\n")
                 return hosts
+
+            def prepare(host: str) -> reach.Call | dict[str, Any]:
+                prepared = controller.call(host)
+                if isinstance(prepared, reach.Call):
+                    self.wanted[host] = prepared.settings
+                return prepared
+
             slots = self.runner.options.forks or reach.SLOTS
-            with closing(reach.look(hosts, controller.call, slots, meanwhile)) as found:
+            with closing(reach.look(hosts, prepare, slots, meanwhile)) as found:
                 for each in found:
                     if isinstance(each, reach.Looked):
                         self.display.done(each.host)

@@ -10,8 +10,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# They wait for hosts, each for another one.
-THREADS = 64
+# They wait for hosts, each for another one; many, since those that hang hold theirs until its limit.
+THREADS = 256
 
 
 def in_parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

@@ -78,8 +78,22 @@ def print_notes(console: Console, hosts: Mapping[str, HostState]) -> None:
     said: dict[str, list[str]] = {}
     for host, state in hosts.items():
         seen = state.observation.remarks if state.observation else ()
-        for note in state.plan.notes if state.plan else seen:
+        for note in (*state.plan.notes, state.plan.access) if state.plan else seen:
             said.setdefault(note, []).append(host)
+    _print_said(console, said)
+
+
+def print_access(console: Console, hosts: Mapping[str, HostState]) -> None:
+    """Who can use what serves now."""
+    said: dict[str, list[str]] = {}
+    for host, state in hosts.items():
+        if state.plan and state.status in ("verified", "unhealthy"):
+            said.setdefault(state.plan.access, []).append(host)
+    _print_said(console, said)
+
+
+def _print_said(console: Console, said: dict[str, list[str]]) -> None:
+    said.pop("", None)
     for note, names in said.items():
         shown = ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
         console.print(Text.assemble((f"{shown}: ", "dim"), note), soft_wrap=True)
@@ -141,6 +155,7 @@ def print_summary(session: Session) -> None:
             endpoint,
         )
     console.print(table)
+    print_access(console, session.hosts)
     first = next((state for state in session.hosts.values() if state.verdict and state.verdict.ok), None)
     if first is not None and first.verdict is not None:
         print_example(console, session, first)
@@ -171,13 +186,16 @@ def print_example(console: Console, session: Session, state: HostState) -> None:
     # An engine that does not count its tokens says nothing of them.
     count = f"{verdict.tokens} tokens in " if verdict.tokens else ""
     console.print(Text(f"{answer} ({count}{verdict.seconds} s)."), soft_wrap=True)
-    console.print("Try it:")
+    console.print("Try it, with the API key in DEPLOYER_API_KEY:" if state.plan.spec.serving.keyed else "Try it:")
     asked = '"messages": [{"role": "user", "content": "Hello"}]'
     if verdict.answers == ("/v1/completions",):
         asked = '"prompt": "Hello"'
     body = f'{{"model": "{verdict.model}", {asked}, "max_tokens": 16}}'
     place = verdict.endpoint + verdict.answers[-1].removeprefix("/v1")
-    line = f"curl {place} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    # In double quotes: the shell puts the key in, which is printed nowhere.
+    keyed = state.plan.spec.serving.keyed
+    key = '-H "Authorization: Bearer $DEPLOYER_API_KEY" ' if keyed else ""
+    line = f"curl {place} {key}-H 'Content-Type: application/json' -d {shlex.quote(body)}"
     console.print(Text(f"  {line}"), soft_wrap=True)
 
 

@@ -33,7 +33,7 @@ from deployer.errors import (
     UsageError,
     worst,
 )
-from deployer.observe import Observation, Settings, holder
+from deployer.observe import Observation, Settings, address, holder
 from deployer.plan import HostPlan, Plan, Refusal
 from deployer.runs import Record, open_record
 
@@ -93,10 +93,12 @@ class Session:
         if event.failed:
             self._failed(state, event)
         elif event.deployer and "observation" in event.deployer:
+            settings = Settings.model_validate(event.deployer["settings"])
+            known = self.observer.wanted.get(event.host)
             self._looked(
                 event.host,
                 Observation.model_validate(event.deployer["observation"]),
-                Settings.model_validate(event.deployer["settings"]),
+                known if known == settings else settings,
             )
 
     def _note_misspelt(self) -> None:
@@ -308,9 +310,8 @@ class Session:
             ran.ok = ran.ok and not event.failed
         said = event.deployer or {}
         state.converged = state.converged or bool(said.get("converged"))
-        if said.get("endpoints") and state.plan:
+        if state.plan and (every := address.own(said.get("endpoints"), state.plan.endpoint)):
             # What a driver has started may be other chips than were expected, and so other replicas.
-            every = tuple(map(str, said["endpoints"]))
             state.plan = state.plan.model_copy(update={"endpoints": every, "endpoint": every[0]})
         if said.get("random_weights") and state.plan and state.plan.spec:
             # What has been unpacked since says that it is noise.
@@ -471,9 +472,12 @@ class Session:
 
 
 def _has_api(state: HostState) -> bool:
-    """Whether it is asked from here; what has no API is asked on its host."""
+    """Whether it is asked from here: not what has no API, nor what wants a key that only Ansible knows in this run."""
     spec = state.plan.spec if state.plan else None
-    return spec is None or spec.serving.protocol == "openai"
+    if spec is None:
+        return True
+    known = not spec.serving.keyed or bool(state.key([spec.serving.key_variable]))
+    return spec.serving.protocol == "openai" and known
 
 
 def _verify(asked: tuple[HostState, str]) -> verify.Verdict:
@@ -488,6 +492,7 @@ def _verify(asked: tuple[HostState, str]) -> verify.Verdict:
         both=serving.both_completions,
         counted=serving.counts_tokens,
         random_weights=spec.random_weights,
+        key=state.key([serving.key_variable] if serving.keyed else []),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -72,6 +73,11 @@ class HostState:
         assert self.plan is not None
         self.plan = self.plan.model_copy(update={"refused": (*self.plan.refused, refusal)})
         self.status = "refused"
+
+    def key(self, names: Collection[str]) -> str:
+        """The API key of an engine that takes it by one of these variables; empty where none is known here."""
+        found = self.settings.key(names) if self.settings and names else None
+        return found.reveal() if found and found.known else ""
 
     @property
     def changed(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import click
@@ -18,8 +20,15 @@ from deployer.cli.state import HostState
 from deployer.errors import ExitStatus, worst
 from deployer.observe.observation import DeploymentState, Observation
 from deployer.units import duration, ranges
+from deployer.verify import Served
 
-Served = list[str] | str
+# Of the document that `--json` prints; greater where something that was there is gone or means something else.
+SCHEMA_VERSION = 1
+ELSEWHERE = (
+    "not asked: ansible-playbook has looked at this host, and hands no API key on; `deployer up` asks it, and so does "
+    "status without -v and DEPLOYER_OBSERVE"
+)
+Answers = Mapping[tuple[str, str], Served]
 
 
 @click.command(cls=HostCommand)
@@ -36,14 +45,19 @@ def command(options: HostOptions) -> int:
     with open_session(options, keep_record=False) as session:
         session.observe(meanwhile=verify.prepare)
         found = [(state, each) for state in session.hosts.values() for each in _deployments(state, options)]
-        served = in_parallel(_ask, [each for _, each in found])
-        answers = {(state.host, each.name): names for (state, each), names in zip(found, served, strict=True)}
-        healthy = all(each.served_name in names for (_, each), names in zip(found, served, strict=True))
+        names = {each.api_key for each in session.catalog.runtimes.values() if each.api_key}
+        served = in_parallel(functools.partial(_ask, names), found)
+        answers = {(state.host, each.name): said for (state, each), said in zip(found, served, strict=True)}
+        healthy = all(_is_healthy(each, answers[state.host, each.name]) for state, each in found)
         status = worst([session.exit_status(), ExitStatus.OK if healthy else ExitStatus.UNHEALTHY])
         if options.as_json:
             print_json(
-                {"hosts": {s.host: _public(s, answers) for s in session.hosts.values()}, "exit_status": int(status)}
-                | session.public_notes()
+                {
+                    "schema_version": SCHEMA_VERSION,
+                    "hosts": {s.host: _public(s, answers) for s in session.hosts.values()},
+                    "exit_status": int(status),
+                    **session.public_notes(),
+                }
             )
         else:
             result_console().print(_table(session.hosts.values(), options, answers))
@@ -60,15 +74,28 @@ def _deployments(state: HostState, options: HostOptions) -> list[DeploymentState
     ]
 
 
-def _ask(deployment: DeploymentState) -> Served:
+def _ask(names: Collection[str], asked: tuple[HostState, DeploymentState]) -> Served:
+    """What a deployment serves, or what is wrong with it; only one that has no problem of its own is asked."""
+    state, deployment = asked
+    if deployment.problem:
+        return Served(problem=deployment.problem)
     if deployment.process is None or not (deployment.endpoint or deployment.protocol == "terminal"):
-        return "not running"
+        return Served(problem="not running")
     if deployment.protocol != "openai":
-        return [deployment.served_name] if deployment.ready else deployment.health
-    return verify.list_models(deployment.endpoint)
+        ready = deployment.ready and bool(deployment.served_name)
+        return Served((deployment.served_name,)) if ready else Served(problem=deployment.health or "not ready")
+    key = state.settings.key(names) if state.settings else None
+    if key and not key.known:
+        return Served(problem=ELSEWHERE)
+    return verify.list_models(deployment.endpoint, key.reveal() if key else "")
 
 
-def _public(state: HostState, answers: dict[tuple[str, str], Served]) -> dict[str, Any]:
+def _is_healthy(deployment: DeploymentState, served: Served) -> bool:
+    """It is as it was written, it runs, it has answered, and the model is among the names that it serves."""
+    return deployment.problem is None and deployment.process is not None and served.serves(deployment.served_name)
+
+
+def _public(state: HostState, answers: Answers) -> dict[str, Any]:
     return {
         "status": state.status,
         "problem": state.problem.__dict__ if state.problem else None,
@@ -79,7 +106,7 @@ def _public(state: HostState, answers: dict[tuple[str, str], Served]) -> dict[st
     }
 
 
-def _serving(state: HostState, answers: dict[tuple[str, str], Served]) -> list[dict[str, Any]]:
+def _serving(state: HostState, answers: Answers) -> list[dict[str, Any]]:
     """Every replica that was asked for, in the order of its name."""
     return [
         {
@@ -89,8 +116,9 @@ def _serving(state: HostState, answers: dict[tuple[str, str], Served]) -> list[d
             "model": each.model or None,
             "container": each.container or None,
             "chips": list(each.chips),
-            "healthy": each.served_name in answers[state.host, each.name],
-            "served": answers[state.host, each.name],
+            "healthy": _is_healthy(each, answers[state.host, each.name]),
+            "served": list(answers[state.host, each.name].names),
+            "problem": _problem(each, answers[state.host, each.name]) or None,
         }
         for each in (state.observation.deployments.values() if state.observation else ())
         if (state.host, each.name) in answers
@@ -114,7 +142,7 @@ def _accelerator(observation: Observation) -> dict[str, Any]:
     }
 
 
-def _table(states: Any, options: HostOptions, answers: dict[tuple[str, str], Served]) -> Table:
+def _table(states: Any, options: HostOptions, answers: Answers) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("host", "accelerator", "deployment", "model", "chips", "state", "endpoint"):
         table.add_column(column, overflow="fold")
@@ -163,11 +191,18 @@ def _state(deployment: DeploymentState, served: Served) -> Text:
     if process is None:
         left = f", {len(deployment.strays)} processes left behind" if deployment.strays else ""
         return Text(f"not running{left}", "red")
-    if isinstance(served, list) and deployment.served_name in served:
+    if _is_healthy(deployment, served):
         verb = "waits for a terminal" if deployment.protocol == "terminal" else "serving"
         return Text(f"{verb}, pid {process.pid}, for {duration(process.age_s)}", "green")
     if deployment.hangs:
         return Text(f"hangs, pid {process.pid}: {deployment.health}", "red")
     if not deployment.ready and process.age_s < 600:
         return Text(f"loading, pid {process.pid}, for {duration(process.age_s)}", "yellow")
-    return Text(f"pid {process.pid} does not answer: {served}", "red")
+    return Text(f"pid {process.pid} does not answer: {_problem(deployment, served)}", "red")
+
+
+def _problem(deployment: DeploymentState, served: Served) -> str:
+    """Why it is not healthy; empty where it is."""
+    if _is_healthy(deployment, served):
+        return ""
+    return served.problem or f"it serves {', '.join(served.names) or 'no model'}, not {deployment.served_name}"

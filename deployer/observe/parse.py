@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from deployer import jsonfile
 from deployer.catalog import Accelerator, Catalog
 from deployer.errors import DeployerError
-from deployer.observe import builds, request, unpacked, weights
+from deployer.observe import address, builds, request, unpacked, weights
 from deployer.observe.observation import (
     FILES_GONE,
     AcceleratorState,
@@ -37,6 +37,7 @@ from deployer.observe.questions import Answers
 from deployer.observe.settings import Settings
 from deployer.observe.transport import ProbeError, too_old
 from deployer.observe.vendors import VENDORS
+from deployer.secret import shown
 
 Raw = Mapping[str, Any]
 # Of an error, for people.
@@ -169,7 +170,7 @@ def _parse(
             path: weights.judge(path, reading, _text(raw, request.verified_stamp(data_key, path)), added)
             for path, reading in ((_expanded(raw, key), each) for key, each in raw["weights"].items())
         },
-        deployments=_deployments(raw, raw["deployments"].get(config_key) or {}, places),
+        deployments=_deployments(raw, raw["deployments"].get(config_key) or {}, places, settings),
         remarks=tuple(_remarks(raw, raw["deployments"].get(config_key) or {}, places)),
         unit_dir=raw["places"]["units"],
         lock=lock.model_copy(update={"alive": lock_alive(lock)}) if lock else None,
@@ -394,11 +395,12 @@ def _process(facts: Mapping[str, Any], raw: Raw) -> Process:
     )
 
 
-def _deployments(raw: Raw, entries: Mapping[str, Any], places: Places) -> dict[str, DeploymentState]:
-    boot_id = _boot_id(raw)
+def _deployments(
+    raw: Raw, entries: Mapping[str, Any], places: Places, settings: Settings
+) -> dict[str, DeploymentState]:
     marked = list(raw["marked"])
     found = {
-        name: _deployment(name, entry, raw, places, boot_id, marked)
+        name: _deployment(name, entry, raw, places, settings, marked)
         for name, entry in entries.items()
         if is_replica_name(name)
     }
@@ -433,18 +435,19 @@ def _broken(name: str, problem: str, strays: tuple[Process, ...] = ()) -> Deploy
 
 
 def _deployment(
-    name: str, entry: Raw, raw: Raw, places: Places, boot_id: str, marked: list[dict[str, Any]]
+    name: str, entry: Raw, raw: Raw, places: Places, settings: Settings, marked: list[dict[str, Any]]
 ) -> DeploymentState:
     own = [each for each in marked if each.get("config") == f"{places.config}/{name}"]
     try:
         record = jsonfile.load(entry["record"]["text"])
+        protocol = str(record.get("protocol") or "openai")
         state = DeploymentState(
             name=name,
             model=record["model"],
             served_name=record.get("served_name") or record["model"],
             accelerator=record["accelerator"],
             port=record["port"],
-            endpoint=record["endpoint"],
+            endpoint=address.of_record(settings, protocol, record["port"], record["endpoint"]),
             manager=record["manager"],
             spec=record["spec"],
             engine=record["engine"],
@@ -452,19 +455,19 @@ def _deployment(
             state_dir=record["state_dir"],
             unit=record["unit"],
             log=record["log"],
-            settings=record["settings"],
+            settings={name: shown(name, value) for name, value in dict(record["settings"]).items()},
             files=entry["files"],
             wanted_port=record.get("wanted_port", record["port"]),
             chips=tuple(record.get("chips", ())),
             container=record.get("container", ""),
             volumes=tuple(record.get("volumes", ())),
-            protocol=str(record.get("protocol") or "openai"),
+            protocol=protocol,
         )
         _require_own(state)
-    except (KeyError, TypeError, ValueError, RecursionError, ValidationError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, ValidationError) as error:
         strays = tuple(_process(each, raw) for each in own)
         return _broken(name, f"deployment.json is damaged: {type(error).__name__}: {error}", strays)
-    leader, spec = _container(entry, raw, state) if state.container else _leader(entry, boot_id)
+    leader, spec = _container(entry, raw, state) if state.container else _leader(entry, _boot_id(raw))
     health = entry.get("health") or {}
     said = _said(health)
     return state.model_copy(

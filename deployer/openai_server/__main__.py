@@ -81,6 +81,9 @@ def main() -> int:
     limits = Limits(options.connections, options.head_s, options.transfer_s)
     server = Server((options.host, options.port), options.served_model_name, scheduler, limits)
 
+    # By its environment, since a command line can be read by everybody on the host; what the engine starts has none.
+    server.key = os.environ.pop("DEPLOYER_API_KEY", "")
+
     def end(*_: object) -> None:
         scheduler.close("the server is ending")
         # Not from this thread: shutdown waits for the loop that this handler has interrupted.

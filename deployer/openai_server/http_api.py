@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hmac
 import http.client
 import io
 import json
@@ -63,6 +64,8 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 256
+    # What clients have to show; empty where nobody is asked.
+    key = ""
 
     def __init__(self, address: tuple[str, int], model: str, scheduler: Scheduler, limits: Limits) -> None:
         if ":" in address[0]:
@@ -272,6 +275,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Health, and the model."""
         path = self.path.partition("?")[0]
+        if not self._is_allowed(path):
+            return
         if path == "/health":
             problem = self.server.scheduler.problem()
             state, depth = self.server.scheduler.state(), self.server.scheduler.depth()
@@ -289,6 +294,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """A completion."""
         path = self.path.partition("?")[0]
+        if not self._is_allowed(path):
+            return
         job: Job | None = None
         try:
             chat = _is_chat(path)
@@ -312,6 +319,19 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             if job is not None:
                 self.server.scheduler.cancel(job)
+
+    def _is_allowed(self, path: str) -> bool:
+        """Whether the client has shown the key, or needs none; if not it is told. Health is everybody's."""
+        scheme, _, key = self.headers.get("Authorization", "").partition(" ")
+        shown = key.strip().encode("utf-8", "replace") if scheme.lower() == "bearer" else b""
+        wanted = self.server.key.encode()
+        if not wanted or path == "/health" or hmac.compare_digest(shown, wanted):
+            return True
+        # A body that is not read would be taken for the next request.
+        self.close_connection = True
+        why = "the API key is wrong" if shown else "an API key is wanted: Authorization: Bearer KEY"
+        self._fail(protocol.RequestError(why, 401, code="invalid_api_key"), {"WWW-Authenticate": "Bearer"})
+        return False
 
     def _body(self) -> bytes:
         """All of it, if it is no larger than a prompt can be, and there is room for it."""

@@ -10,6 +10,7 @@ from deployer.catalog.schema import Build, Failure
 from deployer.observe.observation import DeploymentState, Observation, Package
 from deployer.observe.settings import Settings
 from deployer.plan.types import FetchSpec, PackageSpec, Refusal, Step
+from deployer.secret import Secret
 
 Templates = Mapping[str, str]
 LOAD_BYTES_PER_S = 500_000_000
@@ -36,6 +37,7 @@ class Draft:
     needs_disk: dict[str, int] = field(default_factory=dict)
     fetch: list[FetchSpec] = field(default_factory=list)
     lacking: list[Refusal] = field(default_factory=list)
+    access: str = ""
 
     @property
     def deployment(self) -> str:
@@ -80,6 +82,11 @@ class Draft:
         """Whether containers run with --privileged: as the site says, else as the engine wants it."""
         asked = self.settings.privileged
         return self.runtime.privileged if asked is None else asked
+
+    @property
+    def key(self) -> Secret | None:
+        """The API key that the engine asks for; None where it asks nobody."""
+        return self.settings.key([self.runtime.api_key]) if self.runtime.api_key else None
 
     @property
     def build(self) -> Build | None:

@@ -12,6 +12,7 @@ from deployer.catalog import Catalog
 from deployer.observe.observation import Observation
 from deployer.observe.settings import Settings
 from deployer.plan import (
+    access,
     archives,
     artefacts,
     bring_up,
@@ -64,6 +65,7 @@ def plan_host(catalog: Catalog, settings: Settings, observation: Observation, te
         refused=tuple(draft.refused),
         satisfied=draft.satisfied,
         notes=tuple(notes),
+        access=draft.access,
         endpoint=spec.replicas[0].endpoint,
         endpoints=tuple(each.endpoint for each in spec.replicas),
         spec=spec,
@@ -165,6 +167,8 @@ def _listen(draft: Draft) -> str:
     usual = "127.0.0.1" if draft.settings.is_local and not draft.runtime.fixed_listen else "0.0.0.0"  # noqa: S104
     listen = draft.settings.listen or draft.runtime.listen or usual
     draft.refused += preflight.listen(draft.settings, draft.runtime, listen)
+    draft.refused += access.refused(draft, listen)
+    draft.access = access.told(draft, listen)
     return listen
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from deployer.catalog import Accelerator, Catalog, Model, Runtime
+from deployer.observe.address import ANYWHERE
 from deployer.observe.observation import Observation, Python
 from deployer.observe.settings import Settings
 from deployer.plan.draft import Draft
@@ -14,7 +15,6 @@ from deployer.units import gb
 RAM_FACTOR = 1.3  # S3-R05
 ROOT_BYTES = 100_000_000
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-ANYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
 
 def pair(catalog: Catalog, model: Model, settings: Settings, observation: Observation) -> Iterator[Refusal]:

@@ -18,9 +18,11 @@ from deployer import paths
 from deployer.catalog import Model, Runtime
 from deployer.catalog.schema import Conda, OptionValue
 from deployer.errors import CatalogError
+from deployer.observe import address
 from deployer.plan import variables
 from deployer.plan.draft import Draft, Templates
 from deployer.plan.types import ContainerSpec, ServingSpec
+from deployer.secret import MARK
 
 
 @functools.cache
@@ -104,15 +106,11 @@ class _Command(NamedTuple):
 def serving(draft: Draft, replica: Replica) -> ServingSpec:
     """One replica, with the exact content of its files and their hash."""
     deployment, model, settings, observation = draft.deployment, draft.model, draft.settings, draft.observation
-    listen, anywhere = replica.listen, ("0.0.0.0", "::")  # noqa: S104
-    # 0.0.0.0 listens everywhere; to ask this host itself, loopback is the address.
-    reach = settings.address if listen in anywhere and not settings.is_local else listen
-    local = "127.0.0.1" if listen in anywhere else listen
     runtime = draft.runtime
-    root = f"http://{_host(local if settings.is_local else reach)}:{replica.port}"
+    root = address.root(settings, replica.listen, replica.port)
     # A page is for people; a program in a terminal has no address at all.
     endpoint = {"openai": f"{root}/v1", "gradio": f"{root}/", "terminal": ""}[runtime.protocol]
-    local_url = f"http://{_host(local)}:{replica.port}" if runtime.protocol != "terminal" else ""
+    local_url = address.local(replica.listen, replica.port) if runtime.protocol != "terminal" else ""
     command = _command(draft, replica)
     environment = command.environment
     unit_name = f"deployer-{deployment}.service"
@@ -191,6 +189,7 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
         config_dir=replica.config_dir,
         state_dir=replica.state_dir,
         files=files,
+        secret_files=tuple(path for path in sorted(files) if path == names["env_file"] and MARK.search(files[path])),
         script=names["script"],
         record=json.dumps(record, indent=2, sort_keys=True) + "\n",
         pid_file=names["pid_file"],
@@ -213,6 +212,8 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
         leave=runtime.terminal.leave if runtime.terminal else "",
         answer=runtime.terminal.answer if runtime.terminal else "",
         local_url=local_url,
+        key_variable=runtime.api_key,
+        keyed=draft.key is not None,
         chips=replica.chips,
         container=container,
         spec=spec,
@@ -303,11 +304,13 @@ def _command(draft: Draft, replica: Replica) -> _Command:
         else:
             command.append(name if value is None else f"{name}={value}")
     directory = fill(runtime.directory, values)
-    layers = variables.layered((runtime.environment, placement.environment, replica.environment, settings.environment))
+    # A secret is its mark here; who writes the file puts the value in its place.
+    own = {name: str(value) for name, value in settings.variables.items()}
+    if runtime.api_key and settings.api_key:
+        own[runtime.api_key] = str(settings.api_key)
+    layers = variables.layered((runtime.environment, placement.environment, replica.environment, own))
     environment = {
-        name: filled
-        for name, value in layers.items()
-        if (filled := fill(value, values) if name not in settings.environment else value)
+        name: filled for name, value in layers.items() if (filled := fill(value, values) if name not in own else value)
     }
     # They mark every process of the engine as this deployment's (see the probe), whatever a user sets.
     environment |= {"DEPLOYER_DEPLOYMENT": draft.deployment, "DEPLOYER_CONFIG": replica.config_dir}
@@ -322,10 +325,6 @@ def ready_timeout_s(runtime: Runtime, model: Model) -> int:
 def sha256(content: str) -> str:
     """Checksum of a rendered file, as the probe computes it on the host."""
     return hashlib.sha256(content.encode("utf-8")).hexdigest()
-
-
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
 
 
 def _unit_quote(value: object) -> str:

@@ -217,6 +217,9 @@ class ContainerSpec(Planned):
 class ServingSpec(Planned):
     """One replica's serving process or container, and its files (path → content).
 
+    Of `secret_files` the content here has marks in the place of secrets; what writes them knows the values.
+
+    `key_variable` is how the engine takes an API key, and `keyed` says that it has one.
     A server of no API is asked on the host: at `local_url`, or by the command `ask`, which `leave` ends and whose
     output has the pattern `answer`.
     """
@@ -225,6 +228,7 @@ class ServingSpec(Planned):
     config_dir: str
     state_dir: str
     files: dict[str, str]
+    secret_files: tuple[str, ...] = ()
     script: str
     record: str
     pid_file: str
@@ -247,6 +251,8 @@ class ServingSpec(Planned):
     leave: str = ""
     answer: str = ""
     local_url: str = ""
+    key_variable: str = ""
+    keyed: bool = False
     chips: tuple[int, ...] = ()
     container: ContainerSpec | None = None
     spec: str
@@ -307,13 +313,17 @@ class JobSpec(Planned):
 
 
 class HostPlan(Planned):
-    """What one host needs. `satisfied` says of each part that needs nothing why that is so."""
+    """What one host needs. `satisfied` says of each part that needs nothing why that is so.
+
+    `access` says who can use the endpoints, where others than the host's own accounts can.
+    """
 
     accelerator: str
     steps: tuple[Step, ...] = ()
     refused: tuple[Refusal, ...] = ()
     satisfied: dict[str, str] = {}
     notes: tuple[str, ...] = ()
+    access: str = ""
     endpoint: str = ""
     endpoints: tuple[str, ...] = ()
     spec: HostSpec | None = None
@@ -326,6 +336,7 @@ class HostPlan(Planned):
             "steps": [step.model_dump(include=step_fields) for step in self.steps],
             "refused": [refusal.model_dump() for refusal in self.refused],
             "notes": list(self.notes),
+            "access": self.access or None,
         }
 
 

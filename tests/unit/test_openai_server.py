@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import psutil
 import pytest
 
 from deployer import verify
@@ -537,3 +538,50 @@ def test_it_needs_the_standard_library_alone_but_for_the_engine() -> None:
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 names.add(str(node.module).split(".")[0])
         assert names - sys.stdlib_module_names == ({"transformers"} if path.name == "engine.py" else set()), path.name
+
+
+KEY = "a-key-for-tests-0123456789"
+SHOWN: dict[str, tuple[dict[str, str], int, str]] = {
+    "the key": ({"Authorization": f"Bearer {KEY}"}, 200, ""),
+    "in other letters": ({"authorization": f"bearer {KEY}"}, 200, ""),
+    "none": ({}, 401, "an API key is wanted: Authorization: Bearer KEY"),
+    "another": ({"Authorization": f"Bearer {KEY}x"}, 401, "the API key is wrong"),
+    "a part": ({"Authorization": f"Bearer {KEY[:-1]}"}, 401, "the API key is wrong"),
+    "no bearer": ({"Authorization": f"Basic {KEY}"}, 401, "an API key is wanted: Authorization: Bearer KEY"),
+    "no letters": ({"Authorization": "Bearer \xff\xfe"}, 401, "the API key is wrong"),
+    "an empty one": ({"Authorization": "Bearer "}, 401, "an API key is wanted: Authorization: Bearer KEY"),
+}
+
+
+@pytest.fixture
+def locked(start: Start, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server with a key, which it has from its environment."""
+    monkeypatch.setenv("DEPLOYER_API_KEY", KEY)
+    return start({})
+
+
+def test_whoever_has_no_key_gets_health_and_nothing_else(locked: Server) -> None:
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/completions"), ("POST", "/x"), ("GET", "/healthy")):
+        for name, (headers, wanted, why) in SHOWN.items():
+            connection = http.client.HTTPConnection("127.0.0.1", locked.port, timeout=WAIT_S)
+            body = json.dumps({"model": "m", "prompt": "hello"}).encode() if method == "POST" else None
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            said = json.loads(answer.read())
+            connection.close()
+            if wanted == 401:
+                error = {"message": why, "type": "invalid_request_error", "param": None, "code": "invalid_api_key"}
+                assert (answer.status, said) == (401, {"error": error}), (path, name)
+                assert answer.getheader("WWW-Authenticate") == "Bearer"
+            else:
+                assert answer.status == (404 if path in ("/x", "/healthy") else 200), (path, name)
+    verdict = verify.verify_endpoint(f"http://127.0.0.1:{locked.port}/v1", "m", key=KEY)
+    assert verdict.ok, verdict.problem
+    assert KEY not in locked.log.read_text()
+
+
+def test_what_the_engine_starts_does_not_have_the_key(locked: Server) -> None:
+    children = psutil.Process(locked.process.pid).children(recursive=True)
+    assert children
+    assert not any("DEPLOYER_API_KEY" in each.environ() for each in children)
+    assert not any(KEY in word for each in (psutil.Process(locked.process.pid), *children) for word in each.cmdline())

@@ -172,6 +172,8 @@ def assert_words(found: HostPlan, expected: dict[str, Any]) -> None:
         assert any(expected["wanted"] in each.wanted for each in found.refused), found.refused
     if "note" in expected:
         assert any(expected["note"] in note for note in found.notes), found.notes
+    if "access" in expected:
+        assert expected["access"] in found.access if expected["access"] else not found.access, found.access
     if "no_note" in expected:
         assert not any(expected["no_note"] in note for note in found.notes), found.notes
 

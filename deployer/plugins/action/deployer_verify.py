@@ -8,12 +8,17 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from deployer import verify
+from deployer.errors import DeployerError
+from deployer.observe import settings
+from deployer.plugins import adapter, vaulted
+from deployer.plugins.action.deployer_observe import ActionModule as Observe
 
 
-class ActionModule(ActionBase):
+class ActionModule(Observe):
     """Returns the verdict on a `model`; what is not right fails.
 
-    `endpoint` (…/v1) is asked from here; `both` completion endpoints have to answer, and be `counted`. Of a terminal,
+    `endpoint` (…/v1) is asked from here; `both` completion endpoints have to answer, and be `counted`. `key_variable` is
+    the engine's name for the API key that it asks for; the key is looked up here, and is in no argument. Of a terminal,
     `ask` is the command that was run, `status`, `output` and `errors` its end, `pattern` that of an answer. Of a
     `page`, `config` gives the `form` to send with a `prompt`, and `answer` is what came back. An answer of
     `random_weights` is noise, and is not judged for that.
@@ -23,7 +28,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Verify."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
+        result: dict[str, Any] = ActionBase.run(self, tmp, task_vars)
         arguments = self._task.args
         model, errors = str(arguments["model"]), str(arguments.get("errors", ""))
         noise = bool(arguments.get("random_weights", False))
@@ -34,12 +39,17 @@ class ActionModule(ActionBase):
             except verify.PageError as error:
                 verdict = verify.judge_page(str(arguments["page"]), model, "", answer={}, errors=errors or str(error))
         elif "endpoint" in arguments:
+            try:
+                key = self._key(task_vars or {}, str(arguments.get("key_variable") or ""))
+            except DeployerError as error:
+                return result | adapter.failure(error)
             verdict = verify.verify_endpoint(
                 str(arguments["endpoint"]),
                 model,
                 both=bool(arguments.get("both", True)),
                 counted=bool(arguments.get("counted", True)),
                 random_weights=noise,
+                key=key,
             )
         elif "ask" in arguments:
             verdict = verify.judge_terminal(
@@ -65,3 +75,12 @@ class ActionModule(ActionBase):
         if not verdict.ok:
             return result | facts | {"failed": True, "msg": verdict.problem}
         return result | facts
+
+    def _key(self, variables: dict[str, Any], name: str) -> str:
+        """The host's API key, decrypted here and now."""
+        if not name:
+            return ""
+        host = str(variables["inventory_hostname"])
+        adapter.refuse_facts(variables)
+        key = settings.parse(host, vaulted.hidden(self._settings(variables), variables)).key([name])
+        return key.reveal() if key else ""
