@@ -99,6 +99,7 @@ class Session:
         if self.notes is None:
             known = self.observer.inventory
             variables = misspelt.variables(known.manager, known.loader, self.options.extra_vars)
+            misspelt.refuse(variables)
             self.notes = misspelt.notes(variables)
             for note in self.notes:
                 self.display.say(f"note: {note}")
