@@ -1,4 +1,4 @@
-"""Variables of the inventory that nobody reads: those with our prefix are refused, those that are only like ours told."""
+"""Variables that nobody reads: those with our prefix are refused, those that are only like ours are told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of all variables that are read. Ansible takes any name in silence; a typing mistake must not become a default."""
+"""The names of all variables that are read: Ansible takes any, and a typing mistake must not become a default."""
 
 from __future__ import annotations
 
