@@ -14,7 +14,7 @@ from typing import Any
 from deployer import catalog as catalogs
 from deployer import plan as planning
 from deployer import reach, verify
-from deployer.apply import AnsibleOptions, Event, Runner, inventory
+from deployer.apply import AnsibleOptions, Event, Runner, configuration, inventory
 from deployer.clean import clean
 from deployer.cli import after_dashes, misspelt
 from deployer.cli.observing import Observer
@@ -430,6 +430,7 @@ def _verify(asked: tuple[HostState, str]) -> verify.Verdict:
 @contextmanager
 def open_session(options: HostOptions, keep_record: bool) -> Iterator[Session]:
     """Check options, catalog and inventory, open a record, yield a session; a mere look leaves no record."""
+    configuration.require()
     asked = {"ask_pass": options.ask_pass, "become_ask_pass": options.ask_become_pass}
     after_dashes.check(options.other, [name for name, wanted in asked.items() if wanted])
     hosts = inventory.read(options.inventory, options.limit)

@@ -11,6 +11,7 @@ from deployer.observe import holder, packages, unpacked
 from deployer.observe.observation import Observation, Package
 from deployer.observe.parse import parse
 from deployer.observe.settings import Settings
+from deployer.observe.transport import ProbeRefusedError
 
 # Compared, copied or printed as it stands; `deployer logs` cleans it for a terminal.
 RAW = ("log", "config_text")
@@ -29,5 +30,12 @@ def interpret(host: str, raw: Mapping[str, Any], catalog: Catalog, settings: Set
         image = catalog.runtimes[placement.engine(settings.runtime)].image_file if placement else ""
         return packages.read(host, settings.packages_dir, accelerator, wanted, image)
 
+    if unset := [str(name) for name in raw.get("unset") or ()]:
+        raise ProbeRefusedError(
+            "path",
+            f"${unset[0]} in a path of this host, which is not set for the account that is logged in",
+            "paths that are whole",
+            f"set it there, write ${{{unset[0]}:-/a/default}}, or name the directory itself",
+        )
     seen = parse(host, raw, catalog, settings, holder.alive, offline)
     return clean_model(seen.model_copy(update={"packages_problem": problem}) if problem else seen, RAW)

@@ -38,6 +38,8 @@ class Disk(Facts):
     total: int
     device: int
     writable: bool
+    # Files that can still be made; None where the file system does not count them.
+    inodes: int | None = None
 
 
 class Process(Facts):

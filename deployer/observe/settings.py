@@ -6,14 +6,22 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from deployer.catalog.schema import EnvironmentName, Name, OptionName, OptionValue
 from deployer.errors import SettingsError
 
+
+def _no_colon(value: str) -> str:
+    if ":" in re.sub(r"\$\{\w+:-[^{}:]*\}", "", value):
+        raise ValueError("a colon stands in ${NAME:-default} alone: Docker parts the paths of a volume by it")
+    return value
+
+
 DeploymentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-# No quotes, no blanks, no shell: a path that a person would choose.
-HostPath = Annotated[str, StringConstraints(pattern=r"^([~/$][A-Za-z0-9_.,@+=:/~${}-]*)?$")]
+# No quotes, no blanks, no shell: a path that a person would choose. A colon stands in `${NAME:-default}` alone: in a
+# volume of Docker's it parts the path of the host from that of the container, and a comma parts options of a mount.
+HostPath = Annotated[str, StringConstraints(pattern=r"^([~/$][A-Za-z0-9_.@+=:/~${}-]*)?$"), AfterValidator(_no_colon)]
 Listen = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.:-]*$")]
 # Also what an inventory may call a host where nothing else says how to reach it, and a zone (fe80::1%eth0).
 Address = Annotated[str, StringConstraints(pattern=r"^[\w.:%-]*$", max_length=255)]

@@ -224,7 +224,10 @@ WRONG |= {
     "keys in keys": ("? " * 200_000, "x.yml:1: nested more than 50 levels deep"),
     "dashes on a line": ("a:\n " + "- " * 200_000, "x.yml:2: nested more than 50 levels deep"),
     "sixties of sixties": ("a: 1" + ":1" * 300_000, "x.yml:1: a value of more than 4000 characters"),
-    "more digits than Python reads": ("a: 1\nb: !!int '" + "9" * 5000 + "'\n", "x.yml: a value that cannot be: Exceeds"),
+    "more digits than Python reads": (
+        "a: 1\nb: !!int '" + "9" * 5000 + "'\n",
+        "x.yml: a value that cannot be: Exceeds",
+    ),
     "day that there is not": ("a: 2024-99-99\n", "x.yml: a value that cannot be: month must be in 1..12"),
     "list as a key": ("? [a, b]\n: y\n", "x.yml:1: found unhashable key"),
 }
