@@ -22,6 +22,7 @@ DeploymentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]
 # No quotes, no blanks, no shell: a path that a person would choose. A colon stands in `${NAME:-default}` alone: in a
 # volume of Docker's it parts the path of the host from that of the container, and a comma parts options of a mount.
 HostPath = Annotated[str, StringConstraints(pattern=r"^([~/$][A-Za-z0-9_.@+=:/~${}-]*)?$"), AfterValidator(_no_colon)]
+Capability = Annotated[str, StringConstraints(pattern=r"^(ALL|(CAP_)?[A-Z][A-Z_]{2,31})$")]
 Listen = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.:-]*$")]
 # Also what an inventory may call a host where nothing else says how to reach it, and a zone (fe80::1%eth0).
 Address = Annotated[str, StringConstraints(pattern=r"^[\w.:%-]*$", max_length=255)]
@@ -58,6 +59,7 @@ class Settings(BaseModel):
     image: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._:/@-]*)?$")] = ""
     image_source: Literal["auto", "archive", "registry"] = "auto"
     privileged: bool | None = None
+    cap_drop: tuple[Capability, ...] = ()
     tensor_parallel: int = Field(default=0, ge=0, le=64)
     replicas: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = 1
     restart: bool = False
@@ -70,6 +72,12 @@ class Settings(BaseModel):
     @classmethod
     def _may_be_left_out(cls, value: Any) -> Any:
         return None if value == "" else value
+
+    @field_validator("cap_drop", mode="before")
+    @classmethod
+    def _several_in_one_word(cls, value: Any) -> Any:
+        """As `-e deployer_cap_drop=NET_RAW,MKNOD` gives them."""
+        return [each.strip().upper() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
 
     @field_validator("environment", mode="before")
     @classmethod

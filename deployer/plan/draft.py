@@ -82,6 +82,16 @@ class Draft:
         return self.runtime.privileged if asked is None else asked
 
     @property
+    def cap_drop(self) -> tuple[str, ...]:
+        """Capabilities that containers do without. One that is privileged has all, whatever Docker is told to drop."""
+        return () if self.privileged else tuple(sorted({each.removeprefix("CAP_") for each in self.settings.cap_drop}))
+
+    @property
+    def security_opts(self) -> tuple[str, ...]:
+        """No program in it gets rights by a setuid file; a privileged one is as the guide makes it."""
+        return () if self.privileged else ("no-new-privileges",)
+
+    @property
     def build(self) -> Build | None:
         """The compilation of the model that is served, where there are some."""
         return self.placement.build(self.settings.build, self.settings.tensor_parallel)

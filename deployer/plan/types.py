@@ -194,11 +194,16 @@ class ContainerSpec(Planned):
     stop_signal: str = ""
     ulimits: tuple[str, ...] = ()
     shm_size: str = ""
+    cap_drop: tuple[str, ...] = ()
+    security_opts: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
-        """What it is made of, without what is not used: what a later version adds is no reason to make it again."""
-        own = ("stop_signal", "ulimits", "shm_size")
-        return self.model_dump(exclude={name for name in own if not getattr(self, name)})
+        """What it is made of, without what is not used: what a later version adds is no reason to make it again.
+
+        Nor is what every container gets that is made from now on, whoever made it: no serving is interrupted for that.
+        """
+        own = ("stop_signal", "ulimits", "shm_size", "cap_drop")
+        return self.model_dump(exclude={name for name in own if not getattr(self, name)} | {"security_opts"})
 
 
 class ServingSpec(Planned):
@@ -285,6 +290,8 @@ class JobSpec(Planned):
     environment: dict[str, str]
     volumes: tuple[str, ...]
     privileged: bool
+    cap_drop: tuple[str, ...] = ()
+    security_opts: tuple[str, ...] = ()
     results: str
     uploads: dict[str, str]
     files: dict[str, str] = {}

@@ -34,6 +34,7 @@ WRONG: dict[str, Any] = {
     "restart": ["perhaps"],
     "log_bytes": [-1, 5_000_000],
     "prot": [1],
+    "cap_drop": ["net raw", ["--privileged"], ["A B"], [1]],
 }
 
 
@@ -43,6 +44,12 @@ def test_value_that_cannot_be_is_told_with_its_variable(name: str, value: object
         settings.parse("node7", {name: value})
     assert caught.value.message.startswith(f"node7: deployer_{name}")
     assert "\n" not in caught.value.message
+
+
+def test_capabilities_as_a_list_or_in_one_word() -> None:
+    for value in (["NET_RAW", "ALL"], "net_raw, ALL"):
+        assert settings.parse("h", {"cap_drop": value}).cap_drop == ("NET_RAW", "ALL")
+    assert settings.parse("h", {"cap_drop": ""}).cap_drop == ()
 
 
 @pytest.mark.parametrize("path", ["${XDG_DATA_HOME:-~/.local/share}/x", "~/a", "$HOME/a", "/srv/a@1+2=3"])
