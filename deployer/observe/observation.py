@@ -98,6 +98,7 @@ class ArchivedImage(Facts):
     path: str
     id: str
     tags: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
     size: int = 0
 
 
@@ -174,6 +175,7 @@ class Image(Facts):
 
     id: str
     tags: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
 
 
 class BroughtImage(Facts):

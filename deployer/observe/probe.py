@@ -582,7 +582,10 @@ def docker() -> Dict[str, Any]:
         head, body = docker_get("/images/json")
         server = re.search(rb"(?im)^Server: Docker/(\S+)", head)
         result["version"] = server.group(1).decode() if server else docker_json("/version").get("Version")
-        result["images"] = [{"id": each.get("Id"), "tags": each.get("RepoTags") or []} for each in parsed(body)]
+        result["images"] = [
+            {"id": each.get("Id"), "tags": each.get("RepoTags") or [], "digests": each.get("RepoDigests") or []}
+            for each in parsed(body)
+        ]
         every = [docker_json("/containers/%s/json" % each.get("Id")) for each in docker_json("/containers/json?all=1")]
         result["containers"] = [docker_container(facts) for facts in every[:LISTING_LIMIT]]
         result["root"] = docker_root(every)

@@ -59,6 +59,7 @@ class Settings(BaseModel):
     image: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._:/@-]*)?$")] = ""
     image_source: Literal["auto", "archive", "registry"] = "auto"
     privileged: bool | None = None
+    trust_first_sight: bool = False
     cap_drop: tuple[Capability, ...] = ()
     tensor_parallel: int = Field(default=0, ge=0, le=64)
     replicas: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = 1

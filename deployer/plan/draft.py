@@ -134,6 +134,18 @@ class Draft:
         """Add what only a change of the host needs: a refusal where there is a step, a note on one that serves."""
         self.lacking.append(Refusal(check=check, found=found, wanted=wanted, remedy=remedy))
 
+    def first_sight(self, what: str, published: str) -> None:
+        """Tell that something is taken as it comes, the first time; without consent it is refused."""
+        if self.settings.trust_first_sight:
+            self.notes.append(f"{what}: nobody has published {published}; what comes is taken as it is")
+            return
+        self.refuse(
+            "first sight",
+            f"{what}, of which nobody has published {published}",
+            "your consent to take what comes, or a source that is known",
+            f"set deployer_trust_first_sight=true, or bring it yourself: the file, or {published} in your catalog",
+        )
+
     def require_chips(self, chips: int, compiled: str) -> None:
         """Refuse another number of chips than what `compiled` names was compiled for."""
         asked = self.settings.tensor_parallel

@@ -97,6 +97,8 @@ class FetchSpec(Planned):
     url: str
     directory: str
     name: str
+    sha256: str = ""
+    size: int = 0
 
 
 class ArchivesSpec(Planned):
