@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,9 @@ def interpret(host: str, raw: Mapping[str, Any], catalog: Catalog, settings: Set
         image = catalog.runtimes[placement.engine(settings.runtime)].image_file if placement else ""
         return packages.read(host, settings.packages_dir, accelerator, wanted, image)
 
-    if unset := [str(name) for name in raw.get("unset") or ()]:
+    said = raw.get("unset")
+    unset = [each for each in said if isinstance(each, str)] if isinstance(said, list) else []
+    if unset and re.fullmatch(r"[A-Za-z0-9_]{1,100}", unset[0]):
         raise ProbeRefusedError(
             "path",
             f"${unset[0]} in a path of this host, which is not set for the account that is logged in",
