@@ -6,6 +6,8 @@ DeployerError             1  something is wrong with deployer itself
 │   ├── CatalogError      2  the catalog or its overlay, an unknown model, a pair that cannot work
 │   ├── SettingsError     2  an inventory variable has a value that cannot be
 │   ├── StateError        2  the user's state directory cannot be written
+│   ├── ConfigurationError    2  Ansible cannot work with its own configuration
+│   ├── OutputError       2  standard output is closed, or takes nothing more
 │   ├── LockedError       2  another run works on the host
 │   └── AnsibleMissingError    2  ansible-playbook is not there
 └── RunInterruptedError      130  Ctrl-C or SIGTERM
@@ -94,6 +96,14 @@ class SettingsError(UsageError):
 
 class StateError(UsageError):
     """The user's state directory cannot be written."""
+
+
+class ConfigurationError(UsageError):
+    """Ansible cannot work with its own configuration."""
+
+
+class OutputError(UsageError):
+    """Standard output is closed, or takes nothing more."""
 
 
 class LockedError(UsageError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ def read(inventory: str, limit: str | None) -> Inventory:
         raise InventoryError("--limit is empty", "leave it out for all hosts, or name some")
     manager, loader, addresses = _load(inventory)
     _require_one_address(inventory, addresses)
+    _require_names(inventory, manager)
     everybody = [host.name for host in manager.get_hosts("all")]
     if not everybody:
         raise InventoryError(f"{inventory}: no hosts in it", "name at least one host")
@@ -39,10 +42,55 @@ def read(inventory: str, limit: str | None) -> Inventory:
 
 def _require_readable(inventory: str) -> None:
     path = Path(inventory).expanduser()
-    if not path.exists():
-        raise InventoryError(f"inventory {inventory} does not exist", "name a file or directory with --inventory")
-    if path.is_file() and not path.stat().st_size:
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            return
+        if not stat.S_ISREG(kind):
+            raise InventoryError(f"{inventory}: the inventory is no file or directory", "name one with --inventory")
+        if not os.access(path, os.X_OK):
+            _require_text(inventory, path.read_bytes())
+    except FileNotFoundError as error:
+        remedy = "name a file or directory with --inventory"
+        raise InventoryError(f"inventory {inventory} does not exist", remedy) from error
+    except OSError as error:
+        said = f"inventory {inventory[:80]} cannot be read: {error.strerror}"
+        raise InventoryError(said, "name a readable file or directory with --inventory") from error
+
+
+def _require_text(inventory: str, content: bytes) -> None:
+    """Ansible takes any bytes; what they become can neither be shown nor written down."""
+    if not content:
         raise InventoryError(f"{inventory}: the inventory is empty", "name at least one host")
+    try:
+        content.decode("utf-8")
+        place = content.find(b"\0")
+    except UnicodeDecodeError as error:
+        place = error.start
+    if place >= 0:
+        line = content.count(b"\n", 0, place) + 1
+        raise InventoryError(f"{inventory}: line {line}: not UTF-8 text", "write the inventory as text, in UTF-8")
+
+
+def _require_names(inventory: str, manager: Any) -> None:
+    """What a program or a file of a directory has said of hosts, groups and their variables is text as well."""
+    for kind, entities in (("host", manager.hosts), ("group", manager.groups)):
+        for name, entity in entities.items():
+            found = (
+                name if _is_garbled(name) else next((k for k, v in entity.vars.items() if _is_garbled((k, v))), None)
+            )
+            if found is not None:
+                where = f"a {kind}'s name" if found == name else f"variable {found} of {kind} {name}"
+                shown = where.encode("utf-8", "backslashreplace").decode("utf-8")
+                raise InventoryError(f"{inventory}: {shown}: not UTF-8 text", "write the inventory as text, in UTF-8")
+
+
+def _is_garbled(value: Any) -> bool:
+    if isinstance(value, str):
+        return any("\ud800" <= each <= "\udfff" or each == "\0" for each in value)
+    if isinstance(value, Mapping):
+        return any(_is_garbled(each) for each in value.items())
+    return isinstance(value, list | tuple) and any(_is_garbled(each) for each in value)
 
 
 def _limited(manager: Any, limit: str, everybody: list[str]) -> list[str]:
@@ -71,6 +119,8 @@ def _load(inventory: str) -> tuple[Any, Any, dict[str, set[str]]]:
             manager = InventoryManager(loader=loader, sources=[inventory])
         except AnsibleError as error:
             raise InventoryError(f"{inventory}: {_parse_problem(inventory, error)}", "correct the file") from error
+        except Exception as error:  # a plugin lets through what it stumbles over
+            raise InventoryError(f"{inventory}: cannot be read: {_first_line(error)}", "correct the file") from error
     return manager, loader, addresses
 
 

@@ -137,7 +137,11 @@ def overlay_directories(inventory: str | None, chosen: str | None) -> list[Path]
     """`--catalog DIR`, else the `catalog` directory that stands next to the inventory, else none."""
     if chosen:
         directory = Path(chosen).expanduser()
-        if not directory.is_dir():
+        try:
+            there = directory.is_dir()
+        except OSError as error:
+            raise CatalogError(f"catalog directory {chosen[:80]}: {error.strerror}") from error
+        if not there:
             raise CatalogError(f"catalog directory {chosen} does not exist")
         return [directory]
     if inventory and "," not in inventory:

@@ -239,6 +239,8 @@ class Archive(Entry):
     shows: tuple[str, ...] = Field(default=(), description="what is looked for in it, as patterns of paths")
     optional: bool = Field(default=False, description="done without where it is not there")
     url: str = Field(default="", description="where dfss gets it")
+    sha256: Sha256 | Literal[""] = Field(default="", description="of the file at the url, if somebody has published it")
+    size: int = Field(default=0, ge=0, description="its bytes, where they are known")
     content: Literal["", "source", "wheels", "model"] = Field(
         default="", description="what its listing is read for on the control node, before anything is changed"
     )
@@ -468,6 +470,8 @@ class Build(Entry):
     precision: str = Field(default="w4bf16", description="what its weights were quantized to")
     file: Pattern = Field(default="", description="the archive or file in the directory of packages")
     url: str = Field(default="", description="where dfss gets it")
+    sha256: Sha256 | Literal[""] = Field(default="", description="of the file at the url, if somebody has published it")
+    size: int = Field(default=0, ge=0, description="its bytes, where they are known")
     model_file: str = Field(default="*.bmodel", description="the one file of the model among what was unpacked")
     config: tuple[str, ...] = Field(
         default=(), description="its tokenizer in the engine's source, where it comes alone; the first that is there"

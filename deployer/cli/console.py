@@ -39,7 +39,7 @@ def progress_console() -> Console:
 
 def _console(stream: TextIO) -> Console:
     # Not on a terminal a line is as long as it is: what reads it must not have to join it again.
-    width = None if stream.isatty() else int(os.environ.get("COLUMNS", 0)) or 200
+    width = None if stream.isatty() else int(os.environ.get("COLUMNS", 200))
     return SafeConsole(
         file=stream, highlight=False, width=width, no_color="NO_COLOR" in os.environ or None, soft_wrap=False
     )

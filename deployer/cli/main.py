@@ -7,14 +7,15 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
 
 from deployer import __version__
 from deployer.clean import clean
-from deployer.cli import completing
-from deployer.errors import DeployerError, ExitStatus, RunInterruptedError
+from deployer.cli import completing, streams
+from deployer.errors import DeployerError, ExitStatus, OutputError, RunInterruptedError, UsageError
 
 VERBS = {
     "up": "Make hosts serve a model, and verify it",
@@ -76,30 +77,54 @@ def main() -> NoReturn:
         sys.exit(0)
     signal.signal(signal.SIGTERM, _interrupt)
     json_wanted = "--json" in sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
+    sys.exit(_run(json_wanted))
+
+
+def _run(as_json: bool) -> int:
+    """The command, whatever happens, to its exit status."""
     try:
-        status = cli.main(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        status = done.exit_code
-    except click.ClickException as error:
-        if json_wanted:
-            _report(ClickUsageError(error), json_wanted)
-        else:
-            error.show()
-        status = ExitStatus.USAGE
+        streams.prepare()
+        try:
+            status = int(cli.main(standalone_mode=False) or 0)
+        except click.exceptions.Exit as done:
+            status = done.exit_code
+        # Here and not at Python's end, where nobody could tell what went wrong.
+        sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
-        _report(RunInterruptedError("interrupted"), json_wanted)
-        status = ExitStatus.INTERRUPTED
-    except DeployerError as error:
-        _report(error, json_wanted)
-        status = error.exit_status
-    except BrokenPipeError:
+        return _ended(RunInterruptedError("interrupted"), as_json)
+    except Exception as error:
+        return _ended(error, as_json)
+    return status
+
+
+def _ended(problem: Exception, as_json: bool) -> int:
+    """Say what was wrong."""
+    if not isinstance(problem, DeployerError | click.ClickException):
+        problem = _mistake(problem) or problem
+    if isinstance(problem, BrokenPipeError):
         # The reader of our output has gone (`| head`): nobody is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = ExitStatus.OK
-    except Exception as error:
-        _report(error, json_wanted)
-        status = ExitStatus.INTERNAL
-    sys.exit(int(status or 0))
+        return ExitStatus.OK
+    with suppress(OSError, OutputError):
+        if isinstance(problem, click.ClickException) and not as_json:
+            problem.show()
+        else:
+            _report(ClickUsageError(problem) if isinstance(problem, click.ClickException) else problem, as_json)
+    if isinstance(problem, click.ClickException):
+        return ExitStatus.USAGE
+    return problem.exit_status if isinstance(problem, DeployerError) else ExitStatus.INTERNAL
+
+
+def _mistake(error: Exception) -> Exception | None:
+    """What a user got wrong and somebody else's code noticed; None for what is a defect of ours."""
+    from deployer.apply import configuration
+
+    if isinstance(error, OSError):
+        try:
+            configuration.require_directory()
+        except UsageError as gone:
+            return gone
+    return configuration.unusable(error) if type(error).__module__.partition(".")[0] == "ansible" else None
 
 
 class ClickUsageError(DeployerError):

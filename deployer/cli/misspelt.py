@@ -1,61 +1,28 @@
-"""Variables of the inventory that nobody reads: told with the nearest name, since Ansible takes any name in silence."""
+"""Variables that nobody reads: those with our prefix are refused, those that are only like ours are told."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-import yaml
-
-from deployer import paths
-from deployer.observe import Settings
-
-PREFIX = "deployer_"
-# Between our own playbooks and plugins; a user may say them on a line of ansible-playbook.
-INTERNAL = {"deployer_confirmed", "deployer_places", "deployer_purge", "deployer_verify"}
-SHOWN = 3
+from deployer.observe import names
 
 
-def known() -> set[str]:
-    """Every variable that is read: the hosts' settings, and what the roles' specifications name."""
-    names = {PREFIX + name for name in Settings.model_fields} | INTERNAL | {"accelerator"}
-    for path in (paths.PLAYBOOKS / "roles").glob("*/meta/argument_specs.yml"):
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        for spec in document["argument_specs"].values():
-            names |= set(spec.get("options") or {})
-    return names
+def refuse(set_by: Mapping[str, Iterable[str]]) -> None:
+    """End the run for a name with our prefix that is no variable; `set_by` has who sets it: hosts, groups, the line."""
+    if error := names.refusal(sorted(set_by.items())):
+        raise error
 
 
 def notes(set_by: Mapping[str, Iterable[str]]) -> list[str]:
-    """One sentence for each unknown name; `set_by` has who sets it: hosts, groups, the command line."""
-    names = known()
-    found = []
-    for name, owners in sorted(set_by.items()):
-        if name in names:
-            continue
-        near = _nearest(name, names)
-        if not near and not name.startswith(PREFIX):
-            continue
-        every = sorted(set(owners))
-        where = ", ".join(every[:SHOWN]) + (f" and {len(every) - SHOWN} more" if len(every) > SHOWN else "")
-        hint = f"; did you mean {near}?" if near else "; docs/variables.md lists them"
-        found.append(f"{name} (set by {where}) is no variable that deployer reads{hint}")
-    return found
-
-
-def _nearest(name: str, names: set[str]) -> str:
-    """The name that was meant, of those with our prefix or the one without it; a user's own names are like none."""
-    if name.startswith(PREFIX):
-        tails = [each.removeprefix(PREFIX) for each in names if each.startswith(PREFIX)]
-        near = difflib.get_close_matches(name.removeprefix(PREFIX), tails, n=1, cutoff=0.6)
-        return PREFIX + near[0] if near else ""
-    if PREFIX in name:
-        return ""
-    ours = [each for each in names if each.startswith(PREFIX) or each == "accelerator"]
-    return next(iter(difflib.get_close_matches(name, ours, n=1, cutoff=0.87)), "")
+    """One sentence for each name that is almost one of ours, and may be the user's own all the same."""
+    return [
+        f"{names.said(name, owners)}; {names.hint(name)}"
+        for name, owners in sorted(set_by.items())
+        if name not in names.known() and not name.startswith(names.PREFIX) and names.nearest(name)
+    ]
 
 
 def variables(manager: Any, loader: Any, words: Iterable[str]) -> dict[str, set[str]]:
@@ -66,12 +33,12 @@ def variables(manager: Any, loader: Any, words: Iterable[str]) -> dict[str, set[
     found: dict[str, set[str]] = {}
     owners = [(f"group {name}", each) for name, each in manager.groups.items()]
     for owner, entity in [*owners, *manager.hosts.items()]:
-        names = set(entity.vars)
+        set_here = set(entity.vars)
         for stage in ("inventory", "task"):
             # A file that cannot be read is told where it is needed.
             with suppress(AnsibleError):
-                names |= set(get_vars_from_inventory_sources(loader, manager._sources, [entity], stage))
-        for name in names:
+                set_here |= set(get_vars_from_inventory_sources(loader, manager._sources, [entity], stage))
+        for name in set_here:
             found.setdefault(str(name), set()).add(owner)
     for word in words:
         for match in re.findall(r"(?:^|\s)([A-Za-z_]\w*)=", word):

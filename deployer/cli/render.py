@@ -77,6 +77,8 @@ def docker_run(container: ContainerSpec) -> str:
     words += [f"--ulimit={each.replace(':', '=', 1)}" for each in container.ulimits]
     words += [f"--stop-signal={container.stop_signal}"] if container.stop_signal else []
     words += ["--privileged=true"] if container.privileged else []
+    words += [f"--security-opt={each}" for each in container.security_opts]
+    words += [f"--cap-drop={each}" for each in container.cap_drop]
     words += [f"--device={shlex.quote(device)}" for device in container.devices]
     words += [f"-v {shlex.quote(volume)}" for volume in container.volumes]
     words += [f"--label={shlex.quote(f'{name}={value}')}" for name, value in container.labels.items()]

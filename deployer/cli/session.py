@@ -15,7 +15,7 @@ from typing import Any
 from deployer import catalog as catalogs
 from deployer import plan as planning
 from deployer import reach, verify
-from deployer.apply import AnsibleOptions, Event, Runner, Watch, inventory, keepalive
+from deployer.apply import AnsibleOptions, Event, Runner, Watch, configuration, inventory, keepalive
 from deployer.clean import clean
 from deployer.cli import after_dashes, misspelt
 from deployer.cli.observing import Observer
@@ -106,6 +106,7 @@ class Session:
         if self.notes is None:
             known = self.observer.inventory
             variables = misspelt.variables(known.manager, known.loader, self.options.extra_vars)
+            misspelt.refuse(variables)
             self.notes = misspelt.notes(variables)
             for note in self.notes:
                 self.display.say(f"note: {note}")
@@ -499,6 +500,7 @@ def _verify(asked: tuple[HostState, str]) -> verify.Verdict:
 @contextmanager
 def open_session(options: HostOptions, keep_record: bool) -> Iterator[Session]:
     """Check options, catalog and inventory, open a record, yield a session; a mere look leaves no record."""
+    configuration.require()
     asked = {"ask_pass": options.ask_pass, "become_ask_pass": options.ask_become_pass}
     after_dashes.check(options.other, [name for name, wanted in asked.items() if wanted])
     hosts = inventory.read(options.inventory, options.limit)

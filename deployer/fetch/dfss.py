@@ -32,6 +32,14 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class Content:
+    """What somebody has published of a file; what is empty nobody has."""
+
+    sha256: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True)
 class Fetched:
     """A file on the control node. `resumed_from` is how many of its bytes an earlier run had left.
 
@@ -46,21 +54,26 @@ class Fetched:
 
 
 def fetch(
-    url: str, directory: Path, servers: Sequence[Server] | None = None, on_progress: Progress | None = None
+    url: str,
+    directory: Path,
+    servers: Sequence[Server] | None = None,
+    on_progress: Progress | None = None,
+    content: Content = Content(),
 ) -> Fetched:
     """Have the file of `user@sophgo.com:/dir/name` as NAME in the directory, and be sure of its content.
 
     Many may ask for it at once: one downloads while the others wait for the file. One that is there already, brought by
     hand or by an earlier run, is compared with its checksum and never replaced. What has come of one that is not
-    complete stays for the next call. `servers` default to the vendor's list, and those with the url's account are
-    asked in their order; `on_progress` is given the bytes that are there and the bytes of the whole.
+    complete stays for the next call. What `content` says of it outweighs what was recorded. `servers` default to the
+    vendor's list, and those with the url's account are asked in their order; `on_progress` is given the bytes that are
+    there and the bytes of the whole.
 
     Raises CatalogError for a url that cannot be, and FetchError for everything else.
     """
     source = parse(url)
     place = directory.expanduser().absolute()
     target = place / source.name
-    quick = _seen_before(target)
+    quick = _seen_before(target, content)
     if quick is not None:
         return quick
     try:
@@ -69,35 +82,41 @@ def fetch(
         raise unwritable(place, error) from error
     with _alone(target):
         if os.path.lexists(target):
-            return _present(target)
-        return _download(source, target, servers, on_progress or _silent)
+            return _present(target, content)
+        return _download(source, target, servers, on_progress or _silent, content)
 
 
 def _silent(_done: int, _size: int) -> None:
     """Nobody watches."""
 
 
-def _seen_before(target: Path) -> Fetched | None:
+def _seen_before(target: Path, content: Content) -> Fetched | None:
     """The file where nobody has touched it since it was checked: nothing to wait for, and nothing to read."""
     sha256 = records.known(target)
-    if not sha256 or records.published(target) != sha256:
+    if not sha256 or _expected(target, content) != sha256 or records.published(target) != sha256:
         return None
     return Fetched(target, _size(target), sha256, 0, changed=False)
 
 
-def _present(target: Path) -> Fetched:
+def _expected(target: Path, content: Content) -> str:
+    """The checksum that it must have: the catalog's, else that of a list beside it, else that of its first sight."""
+    return content.sha256 or records.published(target)
+
+
+def _present(target: Path, content: Content) -> Fetched:
     """The file that is there, compared with what is known of it."""
     size = _size(target)
-    expected = records.published(target)
+    expected = _expected(target, content)
     sha256 = records.content(target)
     if expected and sha256 != expected:
         raise FetchError(
             f"{target} is not what it should be: its sha256 is {sha256}, on record is {expected}",
             f"remove it to have it fetched again; if it is right, correct {target.name}.sha256 or the list beside it",
         )
-    if not expected:
+    known = records.published(target)
+    if not known:
         records.remember(target, sha256)
-    return Fetched(target, size, sha256, 0, changed=not expected)
+    return Fetched(target, size, sha256, 0, changed=not known)
 
 
 def _size(target: Path) -> int:
@@ -131,13 +150,15 @@ def _alone(target: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _download(source: Source, target: Path, given: Sequence[Server] | None, progress: Progress) -> Fetched:
+def _download(
+    source: Source, target: Path, given: Sequence[Server] | None, progress: Progress, content: Content
+) -> Fetched:
     part = Part(target.parent, source)
     try:
         while True:
-            _from_any(_asked(source, given), source, part, progress)
+            _from_any(_asked(source, given), source, part, progress, content.size)
             sha256, read = records.digest(part.path)
-            expected = records.published(target)
+            expected = _expected(target, content)
             if not expected or sha256 == expected:
                 break
             if not part.found:
@@ -146,8 +167,8 @@ def _download(source: Source, target: Path, given: Sequence[Server] | None, prog
             part.restart()
         if os.path.lexists(target):
             # Somebody has brought it meanwhile.
-            return _present(target)
-        if not expected:
+            return _present(target, content)
+        if not records.published(target):
             records.remember(target, sha256)
         part.become(target)
     finally:
@@ -167,13 +188,13 @@ def _asked(source: Source, given: Sequence[Server] | None) -> list[Server]:
     return asked
 
 
-def _from_any(asked: Sequence[Server], source: Source, part: Part, progress: Progress) -> None:
+def _from_any(asked: Sequence[Server], source: Source, part: Part, progress: Progress, size: int) -> None:
     """Complete the part from the first server that can, or say what each of them said."""
     answers = []
     missing = True
     for server in asked:
         try:
-            _from_one(server, source, part, progress)
+            _from_one(server, source, part, progress, size)
         except RemoteError as error:
             answers.append(f"{server} {error}")
             missing = missing and isinstance(error, sftp.MissingError)
@@ -188,7 +209,7 @@ def _from_any(asked: Sequence[Server], source: Source, part: Part, progress: Pro
     )
 
 
-def _from_one(server: Server, source: Source, part: Part, progress: Progress) -> None:
+def _from_one(server: Server, source: Source, part: Part, progress: Progress, size: int) -> None:
     """Complete the part from this server. A connection that breaks off is made again while that brings something."""
     best = idle = 0
     begun = False
@@ -196,6 +217,7 @@ def _from_one(server: Server, source: Source, part: Part, progress: Progress) ->
         try:
             with sftp.connect(server) as session:
                 remote = session.find(source.path)
+                _require_size(remote, size)
                 part.begin(remote)
                 if not begun:
                     begun, best = True, part.offset
@@ -210,6 +232,12 @@ def _from_one(server: Server, source: Source, part: Part, progress: Progress) ->
                 raise RemoteError(f"{error}, {idle} times at {units.gb(part.offset)}") from error
         if idle:
             time.sleep(PAUSES_S[idle - 1])
+
+
+def _require_size(remote: sftp.Remote, size: int) -> None:
+    """Before anything is read: 20 GB of something else need not come here."""
+    if size and remote.size != size:
+        raise RemoteError(f"has a file of {remote.size} bytes, and not of {size}")
 
 
 def _read(session: sftp.Session, remote: sftp.Remote, part: Part, progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from deployer.observe import holder, packages, unpacked
 from deployer.observe.observation import Observation, Package
 from deployer.observe.parse import parse
 from deployer.observe.settings import Settings
+from deployer.observe.transport import ProbeRefusedError
 
 # Compared, copied or printed as it stands; `deployer logs` cleans it for a terminal.
 RAW = ("log", "config_text")
@@ -29,5 +31,14 @@ def interpret(host: str, raw: Mapping[str, Any], catalog: Catalog, settings: Set
         image = catalog.runtimes[placement.engine(settings.runtime)].image_file if placement else ""
         return packages.read(host, settings.packages_dir, accelerator, wanted, image)
 
+    said = raw.get("unset")
+    unset = [each for each in said if isinstance(each, str)] if isinstance(said, list) else []
+    if unset and re.fullmatch(r"[A-Za-z0-9_]{1,100}", unset[0]):
+        raise ProbeRefusedError(
+            "path",
+            f"${unset[0]} in a path of this host, which is not set for the account that is logged in",
+            "paths that are whole",
+            f"set it there, write ${{{unset[0]}:-/a/default}}, or name the directory itself",
+        )
     seen = parse(host, raw, catalog, settings, holder.alive, offline)
     return clean_model(seen.model_copy(update={"packages_problem": problem}) if problem else seen, RAW)

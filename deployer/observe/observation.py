@@ -39,6 +39,8 @@ class Disk(Facts):
     total: int
     device: int
     writable: bool
+    # Files that can still be made; None where the file system does not count them.
+    inodes: int | None = None
 
 
 class Process(Facts):
@@ -97,6 +99,7 @@ class ArchivedImage(Facts):
     path: str
     id: str
     tags: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
     size: int = 0
 
 
@@ -173,6 +176,7 @@ class Image(Facts):
 
     id: str
     tags: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
 
 
 class BroughtImage(Facts):

@@ -110,11 +110,20 @@ def read_text(path: str, limit: int = TEXT_LIMIT) -> Dict[str, Any]:
     return {"text": data[:limit].decode("utf-8", "replace"), "cut": len(data) > limit}
 
 
+# Names of variables that a path wanted and nobody has set.
+UNSET: Dict[str, bool] = {}
+
+
 def expand(path: str) -> str:
     """Expand `~`, `$NAME`, `${NAME}` and `${NAME:-default}` from the environment of the account that is logged in."""
 
     def value(match: "re.Match[str]") -> str:
-        return os.environ.get(match.group(1) or match.group(3)) or match.group(2) or ""
+        name = match.group(1) or match.group(3)
+        found = os.environ.get(name) or match.group(2)
+        if not found:
+            # `$UNSET/x` must not become `/x`: what asked for it refuses the host.
+            UNSET[name] = True
+        return found or ""
 
     expanded = re.sub(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)", value, path)
     return os.path.normpath(os.path.expanduser(expanded))
@@ -133,6 +142,8 @@ def disk(path: str) -> Dict[str, Any]:
     return {
         "free": numbers.f_bavail * numbers.f_frsize,
         "total": numbers.f_blocks * numbers.f_frsize,
+        # File systems that make inodes as they are needed (btrfs, some network ones) count none.
+        "inodes": numbers.f_favail if numbers.f_files else None,
         "device": device,
         "writable": os.access(place, os.W_OK | os.X_OK),
     }
@@ -615,7 +626,10 @@ def docker() -> Dict[str, Any]:
         head, body = docker_get("/images/json")
         server = re.search(rb"(?im)^Server: Docker/(\S+)", head)
         result["version"] = server.group(1).decode() if server else docker_json("/version").get("Version")
-        result["images"] = [{"id": each.get("Id"), "tags": each.get("RepoTags") or []} for each in parsed(body)]
+        result["images"] = [
+            {"id": each.get("Id"), "tags": each.get("RepoTags") or [], "digests": each.get("RepoDigests") or []}
+            for each in parsed(body)
+        ]
         every = [docker_json("/containers/%s/json" % each.get("Id")) for each in docker_json("/containers/json?all=1")]
         result["containers"] = [docker_container(facts) for facts in every[:LISTING_LIMIT]]
         result["root"] = docker_root(every)
@@ -822,6 +836,8 @@ def observe(request: Dict[str, Any]) -> Dict[str, Any]:
         "marked": ours,
         "foreign": foreign,
         "logs": {path: log_tail(placed(path), size) for path, size in request.get("logs", {}).items()},
+        # The last: whatever was expanded above.
+        "unset": sorted(UNSET),
     }  # fmt: skip
 
 

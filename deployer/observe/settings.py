@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -21,9 +22,18 @@ from deployer.errors import SettingsError
 from deployer.observe import api_key
 from deployer.secret import MARK, Secret, is_secret
 
+
+def _no_colon(value: str) -> str:
+    if ":" in re.sub(r"\$\{\w+:-[^{}:]*\}", "", value):
+        raise ValueError("a colon stands in ${NAME:-default} alone: Docker parts the paths of a volume by it")
+    return value
+
+
 DeploymentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-# No quotes, no blanks, no shell: a path that a person would choose.
-HostPath = Annotated[str, StringConstraints(pattern=r"^([~/$][A-Za-z0-9_.,@+=:/~${}-]*)?$")]
+# No quotes, no blanks, no shell: a path that a person would choose. A colon stands in `${NAME:-default}` alone: in a
+# volume of Docker's it parts the path of the host from that of the container, and a comma parts options of a mount.
+HostPath = Annotated[str, StringConstraints(pattern=r"^([~/$][A-Za-z0-9_.@+=:/~${}-]*)?$"), AfterValidator(_no_colon)]
+Capability = Annotated[str, StringConstraints(pattern=r"^(ALL|(CAP_)?[A-Z][A-Z_]{2,31})$")]
 Listen = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.:-]*$")]
 # Also what an inventory may call a host where nothing else says how to reach it, and a zone (fe80::1%eth0).
 Address = Annotated[str, StringConstraints(pattern=r"^[\w.:%-]*$", max_length=255)]
@@ -72,6 +82,8 @@ class Settings(BaseModel):
     image: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._:/@-]*)?$")] = ""
     image_source: Literal["auto", "archive", "registry"] = "auto"
     privileged: bool | None = None
+    trust_first_sight: bool = False
+    cap_drop: tuple[Capability, ...] = ()
     tensor_parallel: int = Field(default=0, ge=0, le=64)
     replicas: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = 1
     restart: bool = False
@@ -84,6 +96,12 @@ class Settings(BaseModel):
     @classmethod
     def _may_be_left_out(cls, value: Any) -> Any:
         return None if value == "" else value
+
+    @field_validator("cap_drop", mode="before")
+    @classmethod
+    def _several_in_one_word(cls, value: Any) -> Any:
+        """As `-e deployer_cap_drop=NET_RAW,MKNOD` gives them."""
+        return [each.strip().upper() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
 
     @field_validator("environment", mode="before")
     @classmethod

@@ -119,7 +119,7 @@ def of_model(model: Model, placement: Placement, settings: Settings, *, every: b
             continue
         found[model_name(model, build)] = Archive(
             name=MODEL, title=f"{model.title} for {build.chips} chip(s) and {build.length} tokens", file=build.file,
-            url=build.url, content=MODEL,
+            url=build.url, sha256=build.sha256, size=build.size, content=MODEL,
         )  # fmt: skip
     return found
 

@@ -225,7 +225,17 @@ def _fetch(draft: Draft, archive: Archive) -> None:
         return
     name = re.split("[:/]", archive.url)[-1]
     size = draft.model.weights.size
-    draft.fetch.append(FetchSpec(url=archive.url, directory=draft.settings.packages_dir, name=name))
+    draft.fetch.append(
+        FetchSpec(
+            url=archive.url,
+            directory=draft.settings.packages_dir,
+            name=name,
+            sha256=archive.sha256,
+            size=archive.size,
+        )
+    )
+    if not archive.sha256:
+        draft.first_sight(f"{name} from the servers of dfss", "a checksum (sha256)")
     draft.step(
         "fetch",
         f"{name} is not in {draft.settings.packages_dir} → fetch it there with dfss",

@@ -123,6 +123,8 @@ def _stage(draft: Draft, problem: str | None, half_written: bool) -> None:
         )
         return
     generated = sources[0].kind == "generated"
+    if not (generated or model.weights.sha256 or draft.settings.is_local):
+        draft.first_sight(f"the weights of {model.name} from a hub", "a checksum (sha256)")
     verb = "make from the fixed seed (random weights)" if generated else f"download {gb(model.weights.size)}"
     found = problem or ("half-written" if half_written else "absent")
     draft.needs(draft.observation.places.data, int(model.weights.size * 1.05))

@@ -57,6 +57,8 @@ def specify(
             f"{config}:{config}:ro",
         ),
         privileged=draft.privileged,
+        cap_drop=draft.cap_drop,
+        security_opts=draft.security_opts,
         labels={
             "deployer.deployment": draft.deployment,
             "deployer.replica": str(allotment.replica),
@@ -130,6 +132,8 @@ def driver_volumes(draft: Draft, have: DeploymentState | None) -> list[str]:
 
 def plan(draft: Draft, wanted: list[ServingSpec]) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """The steps of serving; returns the replicas to start and the containers that are there and too many."""
+    if draft.settings.cap_drop and draft.privileged:
+        draft.notes.append("deployer_cap_drop: nothing is dropped, a privileged container has every capability")
     reasons = {each.replica: reason for each in wanted if (reason := _why(draft, each)) is not None}
     numbers = {each.replica for each in wanted}
     others = [each for number, each in sorted(draft.have.items()) if number not in numbers]
@@ -188,7 +192,7 @@ def _why(draft: Draft, want: ServingSpec) -> str | None:
         return f"not deployed → start on chip{'s' if len(want.chips) > 1 else ''} {ranges(want.chips)}"
     if have.problem:
         return f"{have.problem} → configure and start again"
-    changed = drift.of_files(have, want, "replace")
+    changed = drift.of_files(have, want, "replace", _was_privileged(draft, have))
     if changed:
         return changed
     driver = draft.accelerator.driver
@@ -211,6 +215,11 @@ def _why_restart(draft: Draft, have: DeploymentState, want: ServingSpec) -> str 
     if not have.ready and have.restarts >= RESTARTS:
         return f"Docker has restarted it {have.restarts} times → make it again and look at its log"
     return drift.of_running(draft, have, want)
+
+
+def _was_privileged(draft: Draft, have: DeploymentState) -> bool | None:
+    """How the container that is there was made; None where there is none."""
+    return next((each.privileged for each in draft.observation.containers if each.name == have.container), None)
 
 
 def _container_state(draft: Draft, have: DeploymentState) -> str:

@@ -89,6 +89,16 @@ class Draft:
         return self.settings.key([self.runtime.api_key]) if self.runtime.api_key else None
 
     @property
+    def cap_drop(self) -> tuple[str, ...]:
+        """Capabilities that containers do without. One that is privileged has all, whatever Docker is told to drop."""
+        return () if self.privileged else tuple(sorted({each.removeprefix("CAP_") for each in self.settings.cap_drop}))
+
+    @property
+    def security_opts(self) -> tuple[str, ...]:
+        """No program in it gets rights by a setuid file; a privileged one is as the guide makes it."""
+        return () if self.privileged else ("no-new-privileges",)
+
+    @property
     def build(self) -> Build | None:
         """The compilation of the model that is served, where there are some."""
         return self.placement.build(self.settings.build, self.settings.tensor_parallel)
@@ -130,6 +140,18 @@ class Draft:
     def lacks(self, check: str, found: str, wanted: str, remedy: str) -> None:
         """Add what only a change of the host needs: a refusal where there is a step, a note on one that serves."""
         self.lacking.append(Refusal(check=check, found=found, wanted=wanted, remedy=remedy))
+
+    def first_sight(self, what: str, published: str) -> None:
+        """Tell that something is taken as it comes, the first time; without consent it is refused."""
+        if self.settings.trust_first_sight:
+            self.notes.append(f"{what}: nobody has published {published}; what comes is taken as it is")
+            return
+        self.refuse(
+            "first sight",
+            f"{what}, of which nobody has published {published}",
+            "your consent to take what comes, or a source that is known",
+            f"set deployer_trust_first_sight=true, or bring it yourself: the file, or {published} in your catalog",
+        )
 
     def require_chips(self, chips: int, compiled: str) -> None:
         """Refuse another number of chips than what `compiled` names was compiled for."""

@@ -13,8 +13,8 @@ from deployer.secret import MARK, is_secret
 SHOWN_CHANGES = 3
 
 
-def difference(have: DeploymentState, want: ServingSpec) -> str:
-    """`--max-model-len 4096 → 8192; …`."""
+def difference(have: DeploymentState, want: ServingSpec, privileged: bool | None = None) -> str:
+    """`--max-model-len 4096 → 8192; …`; `privileged` is how the container that is there was made."""
     wanted = dict(want.environment)
     several: dict[str, list[str]] = {}
     name = ""
@@ -30,6 +30,8 @@ def difference(have: DeploymentState, want: ServingSpec) -> str:
     if want.container is not None:
         wanted["image"] = want.container.image
     parts = []
+    if want.container is not None and privileged is not None and privileged != want.container.privileged:
+        parts.append("privileged → only its own devices" if privileged else "only its own devices → privileged")
     if _copies(have.files) != _copies({path: render.sha256(content) for path, content in want.files.items()}):
         parts.append("config.json of the weights has changed")
     for name in sorted({*wanted, *have.settings}):
@@ -54,10 +56,10 @@ def _copies(files: Mapping[str, str | None]) -> list[str | None]:
     return [checksum for path, checksum in files.items() if path.endswith(f"/{config_copy.NAME}")]
 
 
-def of_files(have: DeploymentState, want: ServingSpec, again: str) -> str | None:
+def of_files(have: DeploymentState, want: ServingSpec, again: str, privileged: bool | None = None) -> str | None:
     """Other settings, or a file that is not as it was written; `again` is what is done to what runs now."""
     if have.spec != want.spec:
-        return f"{difference(have, want)} → {again if have.process else 'start'}"
+        return f"{difference(have, want, privileged)} → {again if have.process else 'start'}"
     for path, content in want.files.items():
         if have.files.get(path) != render.sha256(content):
             return f"{path.rpartition('/')[2]} was changed by hand or is missing → write it again and restart"

@@ -95,7 +95,12 @@ def _image(draft: Draft, docker: Docker) -> ImageSpec:
         else None
     )
     there = kept or next(
-        (each for each in docker.images if (each.id == identifier if identifier else reference in each.tags)), None
+        (
+            each
+            for each in docker.images
+            if (each.id == identifier if identifier else reference in (*each.tags, *each.digests))
+        ),
+        None,
     )
     if kept:
         reference = kept.tags[0] if kept.tags else kept.id
@@ -128,6 +133,8 @@ def _image(draft: Draft, docker: Docker) -> ImageSpec:
         draft.refuse("image archive", names, f"one of {reference} for {architecture}", "put it there")
     else:
         source = "registry"
+        if "@sha256:" not in reference:
+            draft.first_sight(f"the image {reference} by its tag from a registry", "a digest (@sha256:…)")
         draft.step("image", f"image {_short(reference)} absent → pull from its registry", draft.runtime.install_s)
         draft.needs(docker.root or "/var/lib/docker", draft.runtime.disk_bytes)
     return _spec(draft, docker, reference, identifier, source, archive=staged)
@@ -142,7 +149,7 @@ def _of_what_serves(draft: Draft, docker: Docker, reference: str) -> Image | Non
     used = {each.image_id for each in draft.observation.containers if each.name in own}
     gone = draft.observation.packages == () or draft.observation.packages_problem
     from_archive = used <= {each.id for each in draft.observation.brought if each.source == "archive"}
-    if not (gone or from_archive) or any(reference in each.tags for each in docker.images):
+    if not (gone or from_archive) or any(reference in (*each.tags, *each.digests) for each in docker.images):
         return None
     return next((each for each in docker.images if each.id in used), None) if len(used) == 1 else None
 

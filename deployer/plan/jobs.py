@@ -143,6 +143,8 @@ def _spec(draft: Draft, job: Job, request: JobRequest) -> JobSpec | None:
             *containers.weights_volumes(have.weights, own, copy),
         ),
         privileged=draft.privileged,
+        cap_drop=draft.cap_drop,
+        security_opts=draft.security_opts,
         results=results,
         uploads=uploads,
         files={copy: have.weights.config_copy} if have.weights.config_copy else {},

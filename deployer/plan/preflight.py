@@ -14,6 +14,9 @@ from deployer.units import gb
 
 RAM_FACTOR = 1.3  # S3-R05
 ROOT_BYTES = 100_000_000
+# An engine's virtual environment has 60,000 files, an image's layers more; a file system of our size has millions.
+INODES = 100_000
+ROOT_INODES = 1_000
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -204,6 +207,14 @@ def _disk(draft: Draft) -> Iterator[Refusal]:
         wanted[root.device] = (first, sum_ + ROOT_BYTES)
     for place, size in wanted.values():
         free = observation.disks[place].free
+        inodes, files = observation.disks[place].inodes, INODES if place != "/" else ROOT_INODES
+        if size and inodes is not None and inodes < files:
+            yield Refusal(
+                check="inodes",
+                found=f"{inodes} files can still be made on the file system of {place}",
+                wanted=f"{files} for what has to be installed",
+                remedy="remove what has many small files there (`df -i` counts them), or take another file system",
+            )
         if size and free < size:
             yield Refusal(
                 check="disk",

@@ -102,6 +102,8 @@ class FetchSpec(Planned):
     url: str
     directory: str
     name: str
+    sha256: str = ""
+    size: int = 0
 
 
 class ArchivesSpec(Planned):
@@ -207,11 +209,16 @@ class ContainerSpec(Planned):
     stop_signal: str = ""
     ulimits: tuple[str, ...] = ()
     shm_size: str = ""
+    cap_drop: tuple[str, ...] = ()
+    security_opts: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
-        """What it is made of, without what is not used: what a later version adds is no reason to make it again."""
-        own = ("stop_signal", "ulimits", "shm_size")
-        return self.model_dump(exclude={name for name in own if not getattr(self, name)})
+        """What it is made of, without what is not used: what a later version adds is no reason to make it again.
+
+        Nor is what every container gets that is made from now on, whoever made it: no serving is interrupted for that.
+        """
+        own = ("stop_signal", "ulimits", "shm_size", "cap_drop")
+        return self.model_dump(exclude={name for name in own if not getattr(self, name)} | {"security_opts"})
 
 
 class ServingSpec(Planned):
@@ -304,6 +311,8 @@ class JobSpec(Planned):
     environment: dict[str, str]
     volumes: tuple[str, ...]
     privileged: bool
+    cap_drop: tuple[str, ...] = ()
+    security_opts: tuple[str, ...] = ()
     results: str
     uploads: dict[str, str]
     files: dict[str, str] = {}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +42,9 @@ def test_the_guide_s_serve_options_and_environment() -> None:
     # S3-R25, S3-R26, S3-R28
     guide = {"MS_ENABLE_LCCL": "off", "HCCL_OP_EXPANSION_MODE": "AI_CPU"}
     assert runtime.environment == {**guide, "PATH": "$PATH:/usr/local/sbin:/usr/local/bin"}
-    wanted = {"trust-remote-code": True, "max-num-seqs": 256, "block-size": 128, "max-num-batched-tokens": 4096}
+    # Without --trust-remote-code, for which none of these models has a use (H5).
+    assert "trust-remote-code" not in runtime.options
+    wanted = {"max-num-seqs": 256, "block-size": 128, "max-num-batched-tokens": 4096}
     assert wanted.items() <= runtime.options.items()
     for model in GUIDE:
         placement = known.placement(known.model(model), "ascend-310p")
@@ -206,6 +212,29 @@ WRONG = {
 }
 
 
+# Alias bombs, what a parser's stack dies of, and values that Python does not take: told at once, whatever their size.
+WRONG |= {
+    "alias bomb": (
+        "a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in itertools.pairwise("abcdefghij")),
+        "x.yml:1: &a: a catalog file has no anchors and no aliases",
+    ),
+    "alias of itself": ("name: x\na: &a [*a]\n", "x.yml:2: &a: a catalog file has no anchors and no aliases"),
+    "alias of nothing": ("name: *a\n", "x.yml:1: *a: a catalog file has no anchors and no aliases"),
+    "lists in lists": ("a: " + "[" * 400_000, "x.yml:1: nested more than 50 levels deep"),
+    "mappings in mappings": ("{a: " * 100_000, "x.yml:1: nested more than 50 levels deep"),
+    "keys in keys": ("? " * 200_000, "x.yml:1: nested more than 50 levels deep"),
+    "dashes on a line": ("a:\n " + "- " * 200_000, "x.yml:2: nested more than 50 levels deep"),
+    "sixties of sixties": ("a: 1" + ":1" * 300_000, "x.yml:1: a value of more than 4000 characters"),
+    "more digits than Python reads": (
+        "a: 1\nb: !!int '" + "9" * 5000 + "'\n",
+        "x.yml: a value that cannot be: Exceeds",
+    ),
+    "day that there is not": ("a: 2024-99-99\n", "x.yml: a value that cannot be: month must be in 1..12"),
+    "list as a key": ("? [a, b]\n: y\n", "x.yml:1: found unhashable key"),
+}
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_overlay_is_told_with_file_line_and_field(name: str, tmp_path: Path) -> None:
     text, said = WRONG[name]
@@ -213,6 +242,33 @@ def test_wrong_overlay_is_told_with_file_line_and_field(name: str, tmp_path: Pat
         catalog.load([overlay(tmp_path, text)])
     assert said in caught.value.message
     assert "\n" not in caught.value.message
+
+
+NO_FILES = {"a device without end": "/dev/zero", "nothing": "/dev/null", "a directory": "/tmp"}
+
+
+@pytest.mark.parametrize("name", [*NO_FILES, "a FIFO that nobody writes to"])
+def test_what_is_no_ordinary_file_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    directory = tmp_path / "models"
+    directory.mkdir()
+    path = directory / "x.yml"
+    if name in NO_FILES:
+        path.symlink_to(NO_FILES[name])
+    else:
+        os.mkfifo(path)
+    # In a process of its own: what reads such a file may never end, or eat the memory of all.
+    limited = f"ulimit -v 4000000; exec {sys.executable} -m deployer models --catalog {tmp_path}"
+    done = subprocess.run(["/bin/sh", "-c", limited], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert f"{path}: {'Is a directory' if name == 'a directory' else 'not an ordinary file'}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_link_to_a_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "mine").write_text(NEW)
+    (tmp_path / "models" / "x.yml").symlink_to(tmp_path / "mine")
+    assert catalog.load([tmp_path]).model("mine").title == "Mine"
 
 
 def test_pattern_that_is_no_regular_expression(tmp_path: Path) -> None:

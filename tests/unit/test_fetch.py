@@ -556,3 +556,24 @@ def test_action_fetches_reports_and_respects_check_mode(depot: Depot, place: Pat
     assert wrong["deployer_error"]["kind"] == "CatalogError"
     assert "no directory" in nowhere["msg"]
     assert len(depot.transports) == 1
+
+
+def test_published_content_outweighs_what_was_recorded(depot: Depot, place: Path) -> None:
+    """M10: a catalog's checksum is compared before a first sight is recorded, and with what is there already."""
+    depot.put()
+    good, bad = fetch.Content(sha256(CONTENT), len(CONTENT)), fetch.Content("0" * 64)
+    with pytest.raises(FetchError, match="is not what it should be"):
+        fetch.fetch(URL, place, [depot.server], content=bad)
+    assert not (place / NAME).exists()
+    assert not (place / f"{NAME}.sha256").exists()
+    assert fetch.fetch(URL, place, [depot.server], content=good).changed
+    assert not fetch.fetch(URL, place, [depot.server], content=good).changed
+    with pytest.raises(FetchError, match="is not what it should be"):
+        fetch.fetch(URL, place, [depot.server], content=bad)
+
+
+def test_file_of_another_size_is_not_even_read(depot: Depot, place: Path) -> None:
+    depot.put()
+    with pytest.raises(FetchError, match=f"has a file of {len(CONTENT)} bytes, and not of 7"):
+        fetch.fetch(URL, place, [depot.server], content=fetch.Content(size=7))
+    assert depot.bytes_served() == 0

@@ -101,7 +101,14 @@ def converged(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
         if replica.container:
             facts = {"id": name, "image": replica.container.image, "image_id": replica.container.image}
             labels = {"name": replica.container.name, "state": "running", "labels": replica.container.labels}
-            containers.append({**facts, **labels, "devices": replica.container.devices})
+            containers.append(
+                {
+                    **facts,
+                    **labels,
+                    "devices": replica.container.devices,
+                    "privileged": replica.container.privileged,
+                }
+            )
     over: dict[str, Any] = {"listeners": listeners, "deployments": deployments}
     if spec.engine:
         weights = {"path": spec.weights.dir, "exists": True, "size": 5400000, "stamped": True}

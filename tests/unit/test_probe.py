@@ -158,6 +158,25 @@ def look(place: Path) -> observe.Observation:
     return observe.parse("here", host.probe(observe.build(known, wanted)), known, wanted)
 
 
+def test_variable_of_a_path_that_is_not_set_refuses_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`$UNSET/x` would be `/x`."""
+    monkeypatch.delenv("NOBODY_SETS_THIS", raising=False)
+    wanted = settings.Settings(model="tiny-qwen2", weights_dir="$NOBODY_SETS_THIS/x")
+    known = catalog.load()
+    with pytest.raises(observe.ProbeRefusedError) as caught:
+        observe.interpret("here", host.probe(observe.build(known, wanted)), known, wanted)
+    assert "$NOBODY_SETS_THIS in a path of this host" in caught.value.refusal["found"]
+    monkeypatch.setenv("NOBODY_SETS_THIS", "/srv")
+    seen = observe.interpret("here", host.probe(observe.build(known, wanted)), known, wanted)
+    assert seen.host == "here"
+
+
+def test_inodes_of_a_file_system_are_read(tmp_path: Path) -> None:
+    found = look(tmp_path).disks[f"{tmp_path}/data"].inodes
+    # Others make files at the same time.
+    assert found == pytest.approx(os.statvfs(tmp_path).f_favail, abs=100_000)
+
+
 def test_deployment_has_its_process_until_the_pid_is_another_s(
     deployment: tuple[Path, subprocess.Popen[bytes]],
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from deployer import catalog, plan
 from deployer.catalog import Catalog
+from deployer.cli.render import docker_run
 from deployer.errors import CatalogError
 from deployer.observe import Observation, Settings, holder
 from deployer.plan import render
@@ -202,7 +203,8 @@ def test_container_is_the_vendor_s_docker_run() -> None:
         "/home/ckpt/qwen2.5-14b:/home/ckpt/qwen2.5-14b:ro",
         "/etc/deployer/qwen2.5-14b:/etc/deployer/qwen2.5-14b:ro",
     )
-    assert container.privileged
+    # H5: the guide has --privileged beside the devices; the public guides of the same driver run without.
+    assert (container.privileged, container.security_opts, container.cap_drop) == (False, ("no-new-privileges",), ())
     assert serving.environment["MS_ENABLE_LCCL"] == "off"
     assert serving.environment["HCCL_OP_EXPANSION_MODE"] == "AI_CPU"
     assert serving.environment["ASCEND_RT_VISIBLE_DEVICES"] == "0,1,2,3"
@@ -219,11 +221,45 @@ def test_container_is_the_vendor_s_docker_run() -> None:
         "--dtype=float16",
         "--gpu-memory-utilization=0.5",
         "--max-model-len=8192",
-        "--trust-remote-code",
         "--max-num-seqs=256",
         "--block-size=128",
         "--max-num-batched-tokens=4096",
     )
+
+
+def test_the_guide_s_way_is_one_word() -> None:
+    container = ascend_spec({"privileged": True, "cap_drop": ["ALL"]}).serving.container
+    assert container is not None
+    assert (container.privileged, container.security_opts, container.cap_drop) == (True, (), ())
+    command = ascend_spec({"options": {"trust-remote-code": True}}).serving.command
+    assert "--trust-remote-code" in command
+
+
+def test_a_site_can_drop_more() -> None:
+    container = ascend_spec({"cap_drop": ["NET_RAW", "CAP_MKNOD", "MKNOD"]}).serving.container
+    assert container is not None
+    assert container.cap_drop == ("MKNOD", "NET_RAW")
+    line = docker_run(container)
+    assert "--security-opt=no-new-privileges" in line
+    assert "--cap-drop=MKNOD" in line
+    assert "--privileged" not in line
+
+
+def test_what_every_new_container_gets_makes_no_old_one_again() -> None:
+    container = ascend_spec({}).serving.container
+    assert container is not None
+    assert container.identity() == container.model_copy(update={"security_opts": ()}).identity()
+    assert container.identity() != container.model_copy(update={"privileged": True}).identity()
+    assert container.identity() != container.model_copy(update={"cap_drop": ("ALL",)}).identity()
+
+
+def test_only_the_tx8_s_engine_is_privileged_and_runs_no_code_of_the_weights() -> None:
+    """H5: what the catalog lets a container do, in one place."""
+    known = catalog.load()
+    assert [name for name, each in known.runtimes.items() if each.privileged] == ["txnn"]
+    layers = [each.options for each in known.runtimes.values()]
+    layers += [each.options for model in known.models.values() for each in model.accelerators.values()]
+    assert not any("trust" in name for layer in layers for name in layer)
 
 
 @pytest.mark.parametrize(("privileged", "visible"), [(True, "2,3"), (False, "0,1")])

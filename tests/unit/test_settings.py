@@ -13,6 +13,8 @@ WRONG: dict[str, Any] = {
     "port": [0, 65536, "http"],
     "deployment": ["Up", "../x", "a b", "x;y", "-x", "a" * 70],
     "data_dir": ["relative", "/a b", "/a;b", "/a'b", "/a\nb", "/$(id)", "/a%b"],
+    # Docker parts a volume's paths by a colon, and a mount's options by a comma.
+    "compiled_dir": ["/a:b", "/srv:/etc:rw", "/a,b", "${A:-/x:/y}", "${A:-/x}:/y"],
     "config_dir": ["x"],
     "weights_dir": ["x y", "/`id`"],
     "python": ["python3", "/usr/bin/python3 -c"],
@@ -32,6 +34,7 @@ WRONG: dict[str, Any] = {
     "restart": ["perhaps"],
     "log_bytes": [-1, 5_000_000],
     "prot": [1],
+    "cap_drop": ["net raw", ["--privileged"], ["A B"], [1]],
 }
 
 
@@ -41,6 +44,17 @@ def test_value_that_cannot_be_is_told_with_its_variable(name: str, value: object
         settings.parse("node7", {name: value})
     assert caught.value.message.startswith(f"node7: deployer_{name}")
     assert "\n" not in caught.value.message
+
+
+def test_capabilities_as_a_list_or_in_one_word() -> None:
+    for value in (["NET_RAW", "ALL"], "net_raw, ALL"):
+        assert settings.parse("h", {"cap_drop": value}).cap_drop == ("NET_RAW", "ALL")
+    assert settings.parse("h", {"cap_drop": ""}).cap_drop == ()
+
+
+@pytest.mark.parametrize("path", ["${XDG_DATA_HOME:-~/.local/share}/x", "~/a", "$HOME/a", "/srv/a@1+2=3"])
+def test_path_as_people_write_it(path: str) -> None:
+    assert settings.parse("h", {"data_dir": path}).data_dir == path
 
 
 def test_values_as_ansible_gives_them() -> None:

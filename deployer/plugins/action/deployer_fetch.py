@@ -13,7 +13,7 @@ from deployer.plugins import adapter
 
 
 class ActionModule(ActionBase):
-    """`url` as the vendor's guides write it, and the `directory` on the control node.
+    """`url` as the vendor's guides write it, and the `directory` on the control node. `sha256` and `size`, if known.
 
     Returns `path`, `size`, `sha256`, and `resumed_from`: how much of it an earlier run had left.
     """
@@ -31,7 +31,8 @@ class ActionModule(ActionBase):
             if self._task.check_mode:
                 path = Path(directory).expanduser() / fetch.parse(url).name
                 return result | {"changed": not path.exists(), "path": str(path)}
-            found = fetch.fetch(url, Path(directory))
+            wanted = fetch.Content(str(self._task.args.get("sha256") or ""), int(self._task.args.get("size") or 0))
+            found = fetch.fetch(url, Path(directory), content=wanted)
         except DeployerError as error:
             return result | adapter.failure(error)
         return result | {

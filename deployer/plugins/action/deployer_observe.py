@@ -8,7 +8,7 @@ from ansible.plugins.action import ActionBase
 
 from deployer import observe
 from deployer.errors import DeployerError
-from deployer.observe import settings
+from deployer.observe import names, settings
 from deployer.plugins import adapter, vaulted
 from deployer.reach import call
 
@@ -25,6 +25,7 @@ class ActionModule(ActionBase):
         host = str(variables["inventory_hostname"])
         try:
             adapter.refuse_facts(variables)
+            names.require_known(host, variables)
             wanted = settings.parse(host, vaulted.hidden(self._settings(variables), variables))
             catalog = adapter.load_catalog(wanted.catalog, variables)
             # What this returns and what is asked of the host has marks in the place of secrets.
@@ -48,7 +49,7 @@ class ActionModule(ActionBase):
         Taken from here and not as arguments of the task: a template for each would be compiled for each host anew, and
         most of them hold none.
         """
-        names = {name: f"deployer_{name}" for name in observe.Settings.model_fields} | {"address": "ansible_host"}
-        values = {name: self._templar.template(variables[key]) for name, key in names.items() if key in variables}
+        keys = {name: f"deployer_{name}" for name in observe.Settings.model_fields} | {"address": "ansible_host"}
+        values = {name: self._templar.template(variables[key]) for name, key in keys.items() if key in variables}
         values.setdefault("address", str(variables["inventory_hostname"]))
         return values | {"connection": self._connection.transport}
