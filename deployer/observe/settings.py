@@ -6,10 +6,19 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from deployer.catalog.schema import EnvironmentName, Name, OptionName, OptionValue
 from deployer.errors import SettingsError
+from deployer.secret import MARK, Secret, is_secret
 
 DeploymentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 # No quotes, no blanks, no shell: a path that a person would choose.
@@ -17,6 +26,12 @@ HostPath = Annotated[str, StringConstraints(pattern=r"^([~/$][A-Za-z0-9_.,@+=:/~
 Listen = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.:-]*$")]
 # Also what an inventory may call a host where nothing else says how to reach it, and a zone (fe80::1%eth0).
 Address = Annotated[str, StringConstraints(pattern=r"^[\w.:%-]*$", max_length=255)]
+# A text stays one; what is a secret comes as one.
+Variable = Annotated[str | Secret, Field(union_mode="left_to_right")]
+# Options whose value is a secret, whatever the engine; an option stands on a command line.
+SECRET_OPTION = re.compile(
+    r"((^|[-_])(password|passwd|secret|credentials?)|(api|access|admin|auth|hf)[-_](key|token))$"
+)
 
 
 class Settings(BaseModel):
@@ -40,7 +55,8 @@ class Settings(BaseModel):
     python: HostPath = ""
     listen: Listen = ""
     port: int | None = Field(default=None, ge=1, le=65535)
-    environment: dict[EnvironmentName, str] = Field(default_factory=dict)
+    environment: dict[EnvironmentName, Variable] = Field(default_factory=dict)
+    secrets: dict[EnvironmentName, Secret] = Field(default_factory=dict)
     options: dict[OptionName, OptionValue] = Field(default_factory=dict)
     service_manager: Literal["auto", "systemd", "detached"] = "auto"
     ready_timeout_s: int = Field(default=0, ge=0)
@@ -66,16 +82,26 @@ class Settings(BaseModel):
     @field_validator("environment", mode="before")
     @classmethod
     def _environment_is_text(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: str(each) if isinstance(each, int | float) else each for key, each in value.items()}
+        """Numbers as text; what is a secret by its name, or is the mark of one, as a secret."""
+        if not isinstance(value, Mapping):
+            return value
+        return {key: _hidden(str(key), each) for key, each in value.items()}
+
+    @field_validator("environment", "secrets")
+    @classmethod
+    def _environment_is_one_line(cls, value: dict[str, str | Secret]) -> dict[str, str | Secret]:
+        for name, each in value.items():
+            text = each if isinstance(each, str) else each.reveal() if each.known else ""
+            if re.search(r"[\x00-\x1f]", text):
+                raise ValueError(f"{name} has a control character in its value")
         return value
 
-    @field_validator("environment")
+    @field_validator("secrets")
     @classmethod
-    def _environment_is_one_line(cls, value: dict[str, str]) -> dict[str, str]:
-        for name, each in value.items():
-            if re.search(r"[\x00-\x1f]", each):
-                raise ValueError(f"{name} has a control character in its value")
+    def _secrets_are_named_once(cls, value: dict[str, Secret], info: ValidationInfo) -> dict[str, Secret]:
+        for name in value:
+            if name in info.data.get("environment", {}):
+                raise ValueError(f"{name} is in deployer_environment too: leave it in one of the two")
         return value
 
     @field_validator("options")
@@ -95,7 +121,39 @@ class Settings(BaseModel):
         for name in value:
             if name in own:
                 raise ValueError(f"{name} is not an option to set here: use {own[name]}")
+            if SECRET_OPTION.search(name):
+                raise ValueError(
+                    f"{name} would be read by everybody in the list of processes: set it in deployer_secrets, by the "
+                    "variable that the engine has for it"
+                )
         return value
+
+    @property
+    def variables(self) -> dict[str, str | Secret]:
+        """The engine's environment variables that were set for this host."""
+        return {**self.environment, **self.secrets}
+
+    @property
+    def every_secret(self) -> list[Secret]:
+        """All values of this host that nobody may read."""
+        values = [getattr(self, name) for name in type(self).model_fields]
+        nested = [each for value in values if isinstance(value, dict) for each in value.values()]
+        return [each for each in (*values, *nested) if isinstance(each, Secret)]
+
+    def salted(self, salt: str) -> Settings:
+        """With the marks of secrets that belong to a deployment of this name."""
+
+        def of(value: Any) -> Any:
+            return value.salted(salt) if isinstance(value, Secret) else value
+
+        changed: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Secret):
+                changed[name] = of(value)
+            elif isinstance(value, dict) and any(isinstance(each, Secret) for each in value.values()):
+                changed[name] = {key: of(each) for key, each in value.items()}
+        return self.model_copy(update=changed) if changed else self
 
     @property
     def is_local(self) -> bool:
@@ -113,5 +171,21 @@ def parse(host: str, values: Mapping[str, Any]) -> Settings:
         if name == "deployer_address":
             name = "ansible_host" if values["address"] != host else "inventory_hostname"
         message = first["msg"].removeprefix("Value error, ")
-        shown = str(first.get("input"))[:60]
-        raise SettingsError(f"{host}: {name}={shown!r}: {message}", "change it where the inventory sets it") from error
+        # What stands in these may be a secret by whatever name, and so may what a whole mapping has.
+        given = first.get("input")
+        private = (
+            isinstance(given, Mapping)
+            or first["loc"][:1] in (("environment",), ("secrets",))
+            or any(is_secret(str(part)) for part in first["loc"])
+        )
+        shown = "" if private else f"={str(given)[:60]!r}"
+        raise SettingsError(f"{host}: {name}{shown}: {message}", "change it where the inventory sets it") from None
+
+
+def _hidden(name: str, value: Any) -> Any:
+    """Numbers as text; as a secret what is one by its name, or has come as a mark."""
+    if isinstance(value, int | float):
+        value = str(value)
+    if isinstance(value, str) and value and (MARK.fullmatch(value) or is_secret(name, value)):
+        return Secret.of_mark("".join(value)) if MARK.fullmatch(value) else Secret("".join(value))
+    return value

@@ -303,11 +303,13 @@ def _command(draft: Draft, replica: Replica) -> _Command:
         else:
             command.append(name if value is None else f"{name}={value}")
     directory = fill(runtime.directory, values)
-    layers = variables.layered((runtime.environment, placement.environment, replica.environment, settings.environment))
+    # A secret is its mark here; who writes the file puts the value in its place.
+    own = {name: str(value) for name, value in settings.variables.items()}
+    layers = variables.layered((runtime.environment, placement.environment, replica.environment, own))
     environment = {
         name: filled
         for name, value in layers.items()
-        if (filled := fill(value, values) if name not in settings.environment else value)
+        if (filled := fill(value, values) if name not in own else value)
     }
     # They mark every process of the engine as this deployment's (see the probe), whatever a user sets.
     environment |= {"DEPLOYER_DEPLOYMENT": draft.deployment, "DEPLOYER_CONFIG": replica.config_dir}
