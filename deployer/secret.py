@@ -28,7 +28,10 @@ HIDDEN = "hidden"
 
 _NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|COOKIE|AUTH|_(PASS|PWD|DSN)$")
 # `TOKENIZERS_PARALLELISM`, `VLLM_MAX_NUM_BATCHED_TOKENS`: words of language models that are no secrets.
-_HARMLESS = re.compile(r"TOKENIZ\w*|(MAX|MIN|NUM|BATCHED)_(\w+_)?TOKENS?|KEY_?VALUE|MONKEY|AUTHOR(S|_|$)")
+# `SSL_KEY_FILE` says where one is.
+_HARMLESS = re.compile(
+    r"^\w*_(FILE|PATH|DIR)$|TOKENIZ\w*|(MAX|MIN|NUM|BATCHED)_(\w+_)?TOKENS?|KEY_?VALUE|MONKEY|AUTHOR(S|_|$)"
+)
 _IN_ADDRESS = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
@@ -137,6 +140,7 @@ def is_secret(name: str, value: str = "") -> bool:
     return bool(_IN_ADDRESS.search(value) or _NAMES.search(words))
 
 
-def shown(name: str, value: str) -> str:
+def shown(name: str, value: Any) -> Any:
     """A value of a host's record: in clear only what is no secret, and what is a mark."""
-    return HIDDEN if value and is_secret(name, value) and not MARK.fullmatch(value) else value
+    clear = not isinstance(value, str) or not value or MARK.fullmatch(value) or not is_secret(name, value)
+    return value if clear else HIDDEN

@@ -37,6 +37,7 @@ from deployer.observe.questions import Answers
 from deployer.observe.settings import Settings
 from deployer.observe.transport import ProbeError, too_old
 from deployer.observe.vendors import VENDORS
+from deployer.secret import shown
 
 Raw = Mapping[str, Any]
 # Of an error, for people.
@@ -450,7 +451,7 @@ def _deployment(
             state_dir=record["state_dir"],
             unit=record["unit"],
             log=record["log"],
-            settings=record["settings"],
+            settings={name: shown(name, value) for name, value in dict(record["settings"]).items()},
             files=entry["files"],
             wanted_port=record.get("wanted_port", record["port"]),
             chips=tuple(record.get("chips", ())),

@@ -34,6 +34,7 @@ TEXT_LIMIT = 262144
 HEADER_LIMIT = 100 * 1024 * 1024
 LISTING_LIMIT = 5000
 TEXTS_LIMIT = 256
+SECRETS_LIMIT = 32
 TREE_LEVELS = 3
 COMMAND_TIMEOUT_S = 20.0
 HTTP_TIMEOUT_S = 5.0
@@ -146,6 +147,49 @@ def sha256(path: str) -> Optional[str]:
             return hashlib.sha256(handle.read(TEXT_LIMIT)).hexdigest()
     except OSError:
         return None
+
+
+def secret_mark(value: str, salt: str) -> str:
+    """What stands for a secret wherever it is seen; deployer.secret computes the same."""
+    import hashlib
+
+    found = hashlib.pbkdf2_hmac("sha256", value.encode("utf-8", "replace"), ("deployer:" + salt).encode(), 200000)
+    return "secret:" + found.hex()[:24]
+
+
+def secret_names(record: Dict[str, Any]) -> List[str]:
+    """Variables of a deployment whose values its record has as marks."""
+    values = record.get("settings") or {}
+    mark = re.compile(r"secret:[0-9a-f]{24}")
+    found = [name for name, value in values.items() if mark.fullmatch(str(value)) and name[:1] != "-"]
+    return found[:SECRETS_LIMIT]
+
+
+def marked_sha256(path: str, names: List[str], salt: str) -> Optional[str]:
+    """Checksum of a file with the marks of these variables' values in their place.
+
+    One of the values themselves would be in every record and log, and a short one could be guessed from it.
+    """
+    import hashlib
+    import shlex
+
+    try:
+        with open(path, "rb") as handle:
+            text = handle.read(TEXT_LIMIT).decode("utf-8", "surrogateescape")
+    except OSError:
+        return None
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        name, equals, _ = line.partition("=")
+        if equals and name in names:
+            try:
+                words = shlex.split(line)
+            except ValueError:
+                words = []
+            # Anything else than one word was written by hand.
+            value = words[0].partition("=")[2] if len(words) == 1 else ""
+            lines[number] = "%s=%s" % (name, secret_mark(value, salt) if value else "?")
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def path_facts(path: str) -> Dict[str, Any]:
@@ -631,8 +675,11 @@ def deployments(root: str, running: Dict[str, int]) -> Dict[str, Any]:
         entry: Dict[str, Any] = {"record": read_text(path), "files": {}}
         try:
             record = parsed(entry["record"].get("text") or "")
+            names = secret_names(record)
             for name in record["files"]:
-                entry["files"][name] = sha256(name)
+                hidden = names and name.endswith("/serve.env")
+                salt = str(record.get("deployment"))
+                entry["files"][name] = marked_sha256(name, names, salt) if hidden else sha256(name)
             if record.get("container"):
                 entry["process"] = process(running.get(record["container"]) or 0)
             else:

@@ -26,6 +26,8 @@ HostPath = Annotated[str, StringConstraints(pattern=r"^([~/$][A-Za-z0-9_.,@+=:/~
 Listen = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.:-]*$")]
 # Also what an inventory may call a host where nothing else says how to reach it, and a zone (fe80::1%eth0).
 Address = Annotated[str, StringConstraints(pattern=r"^[\w.:%-]*$", max_length=255)]
+# As many as the probe looks for in a file.
+MOST_SECRETS = 32
 # A text stays one; what is a secret comes as one.
 Variable = Annotated[str | Secret, Field(union_mode="left_to_right")]
 # Options whose value is a secret, whatever the engine; an option stands on a command line.
@@ -56,7 +58,7 @@ class Settings(BaseModel):
     listen: Listen = ""
     port: int | None = Field(default=None, ge=1, le=65535)
     environment: dict[EnvironmentName, Variable] = Field(default_factory=dict)
-    secrets: dict[EnvironmentName, Secret] = Field(default_factory=dict)
+    secrets: dict[EnvironmentName, Secret] = Field(default_factory=dict, validate_default=True)
     options: dict[OptionName, OptionValue] = Field(default_factory=dict)
     service_manager: Literal["auto", "systemd", "detached"] = "auto"
     ready_timeout_s: int = Field(default=0, ge=0)
@@ -102,6 +104,11 @@ class Settings(BaseModel):
         for name in value:
             if name in info.data.get("environment", {}):
                 raise ValueError(f"{name} is in deployer_environment too: leave it in one of the two")
+        hidden = [each for each in info.data.get("environment", {}).values() if isinstance(each, Secret)]
+        if len(value) + len(hidden) > MOST_SECRETS:
+            raise ValueError(
+                f"more than {MOST_SECRETS} values of deployer_secrets and deployer_environment are secrets"
+            )
         return value
 
     @field_validator("options")

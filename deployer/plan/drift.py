@@ -8,6 +8,7 @@ from deployer.observe.observation import DeploymentState
 from deployer.plan import config_copy, render
 from deployer.plan.draft import Draft
 from deployer.plan.types import ServingSpec
+from deployer.secret import MARK, is_secret
 
 SHOWN_CHANGES = 3
 
@@ -34,11 +35,18 @@ def difference(have: DeploymentState, want: ServingSpec) -> str:
     for name in sorted({*wanted, *have.settings}):
         old, new = have.settings.get(name), wanted.get(name)
         if old != new:
-            parts.append(f"{name} {old if old is not None else 'unset'} → {new if new is not None else 'unset'}")
+            parts.append(_change(name, old, new))
     if not parts:
         return "its files or its container are of another version"
     more = f" and {len(parts) - SHOWN_CHANGES} more" if len(parts) > SHOWN_CHANGES else ""
     return "; ".join(parts[:SHOWN_CHANGES]) + more
+
+
+def _change(name: str, old: str | None, new: str | None) -> str:
+    """What has become of a setting; of a secret not even its mark says anything to a person."""
+    if any(each and (MARK.fullmatch(each) or is_secret(name, each)) for each in (old, new)):
+        return f"{name} {'set' if old is None else 'removed' if new is None else 'changed'}"
+    return f"{name} {old if old is not None else 'unset'} → {new if new is not None else 'unset'}"
 
 
 def _copies(files: Mapping[str, str | None]) -> list[str | None]:

@@ -21,6 +21,7 @@ from deployer.errors import CatalogError
 from deployer.plan import variables
 from deployer.plan.draft import Draft, Templates
 from deployer.plan.types import ContainerSpec, ServingSpec
+from deployer.secret import MARK
 
 
 @functools.cache
@@ -191,6 +192,7 @@ def serving(draft: Draft, replica: Replica) -> ServingSpec:
         config_dir=replica.config_dir,
         state_dir=replica.state_dir,
         files=files,
+        secret_files=tuple(path for path in sorted(files) if path == names["env_file"] and MARK.search(files[path])),
         script=names["script"],
         record=json.dumps(record, indent=2, sort_keys=True) + "\n",
         pid_file=names["pid_file"],
@@ -307,9 +309,7 @@ def _command(draft: Draft, replica: Replica) -> _Command:
     own = {name: str(value) for name, value in settings.variables.items()}
     layers = variables.layered((runtime.environment, placement.environment, replica.environment, own))
     environment = {
-        name: filled
-        for name, value in layers.items()
-        if (filled := fill(value, values) if name not in own else value)
+        name: filled for name, value in layers.items() if (filled := fill(value, values) if name not in own else value)
     }
     # They mark every process of the engine as this deployment's (see the probe), whatever a user sets.
     environment |= {"DEPLOYER_DEPLOYMENT": draft.deployment, "DEPLOYER_CONFIG": replica.config_dir}

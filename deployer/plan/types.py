@@ -204,6 +204,8 @@ class ContainerSpec(Planned):
 class ServingSpec(Planned):
     """One replica's serving process or container, and its files (path → content).
 
+    Of `secret_files` the content here has marks in the place of secrets; what writes them knows the values.
+
     A server of no API is asked on the host: at `local_url`, or by the command `ask`, which `leave` ends and whose
     output has the pattern `answer`.
     """
@@ -212,6 +214,7 @@ class ServingSpec(Planned):
     config_dir: str
     state_dir: str
     files: dict[str, str]
+    secret_files: tuple[str, ...] = ()
     script: str
     record: str
     pid_file: str

@@ -9,7 +9,7 @@ from ansible.plugins.action import ActionBase
 from deployer import observe
 from deployer.errors import DeployerError
 from deployer.observe import settings
-from deployer.plugins import adapter
+from deployer.plugins import adapter, vaulted
 from deployer.reach import call
 
 
@@ -25,8 +25,10 @@ class ActionModule(ActionBase):
         host = str(variables["inventory_hostname"])
         try:
             adapter.refuse_facts(variables)
-            wanted = settings.parse(host, self._settings(variables))
+            wanted = settings.parse(host, vaulted.hidden(self._settings(variables), variables))
             catalog = adapter.load_catalog(wanted.catalog, variables)
+            # What this returns and what is asked of the host has marks in the place of secrets.
+            wanted = wanted.salted(wanted.deployment or (catalog.model(wanted.model).name if wanted.model else ""))
             request = observe.build(catalog, wanted)
             if call.collector():
                 # The answer is awaited elsewhere, together with those of all other hosts.
