@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 import traceback
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from deployer import __version__
 from deployer.clean import clean
-from deployer.cli import completing
+from deployer.cli import completing, locales, signals
 from deployer.errors import DeployerError, ExitStatus, RunInterruptedError
 
 VERBS = {
@@ -73,7 +72,8 @@ def main() -> NoReturn:
     """Run the command and exit with its status."""
     if completing.answer():
         sys.exit(0)
-    signal.signal(signal.SIGTERM, _interrupt)
+    locales.require_utf8()
+    signals.install()
     json_wanted = "--json" in sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
     try:
         status = cli.main(standalone_mode=False)
@@ -96,8 +96,7 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = ExitStatus.OK
     except Exception as error:
-        _report(error, json_wanted)
-        status = ExitStatus.INTERNAL
+        status = _unexpected(error, json_wanted)
     sys.exit(int(status or 0))
 
 
@@ -110,8 +109,11 @@ class ClickUsageError(DeployerError):
         super().__init__(error.format_message(), "see --help")
 
 
-def _interrupt(*_: Any) -> NoReturn:
-    raise KeyboardInterrupt
+def _unexpected(error: Exception, as_json: bool) -> ExitStatus:
+    if signals.terminal_is_gone(error):
+        return ExitStatus.INTERRUPTED
+    _report(error, as_json)
+    return ExitStatus.INTERNAL
 
 
 def _report(error: Exception, as_json: bool) -> None:
