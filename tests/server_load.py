@@ -68,7 +68,7 @@ MOST_MIB = 320
 # Places, those that are told to give way, those that are refused, and its own.
 MOST_FILES = 256 + 64 + 64 + 64
 # A good client has an answer in this time, restarts of the engine and of the server included.
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 FILES_AT_REST = 32
 LONG = {"seqlen": 1_000_000}
 SHORT = {"seqlen": 8192}
