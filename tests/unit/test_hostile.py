@@ -236,6 +236,14 @@ def test_three_hosts_of_which_one_lies_are_two_that_are_seen() -> None:
     assert "Traceback" not in found["no clock"].message
 
 
+@pytest.mark.parametrize("place", [("clock_ticks",), ("weights",), ("host",)])
+def test_answer_that_breaks_its_reader_is_the_answer_s_fault(place: Place) -> None:
+    """Also where Ansible asks, one host in a process: the error is of our own words, and names no defect of ours."""
+    settings, answer = load("cpu")
+    with pytest.raises(observe.ProbeError, match=r"the probe's answer cannot be read: \w+Error"):
+        observe.interpret("h", put(answer, place, 0 if place == ("clock_ticks",) else "x"), CATALOG, settings)
+
+
 def test_what_a_parser_has_not_thought_of_is_that_host_s(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is raised, of whatever kind."""
     _, answer = load("cpu")
