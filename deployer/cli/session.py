@@ -277,7 +277,7 @@ class Session:
                 state.status = "failed"
                 message = f"ansible-playbook ended with status {status} before this host was done"
                 state.problem = Problem("lock", "", message, self._log_end())
-        return [state for state in states if state.host in done]
+        return [state for state in states if state.host in done and not state.problem]
 
     def _say_lock(self, event: Event, told: dict[str, float]) -> None:
         """That earlier work is waited for, now and again; and what became of a lock."""

@@ -191,8 +191,9 @@ def test_frozen_host_is_named_and_given_up_while_others_go_on(site: Site) -> Non
     assert re.search(r"good\s.*verified", out), out
     assert "remote failed in engine" in err or "remote unreachable in engine" in err, err
     site.go()
-    again = site.box.run(*UP, "--json")
-    assert again.status == 0, again.err
+    # The limit was for the frozen one; a busy machine takes longer than that.
+    again = site.box.run(*UP, "--json", "-e", "deployer_step_limit_min_s=1800")
+    assert again.status == 0, again.err + again.out
     assert ran(again.json["hosts"]["remote"])[0] == "engine"
 
 
