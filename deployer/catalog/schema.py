@@ -246,6 +246,11 @@ class Archive(Entry):
     history: dict[str, tuple[Days, ...]] = Field(
         default_factory=dict, description="path in a source → the days of which it has it, as `2024-02-09..2024-04-10`"
     )
+    links: tuple[Annotated[str, StringConstraints(pattern=r"^/([^/]+/)+$")], ...] = Field(
+        default=(),
+        description="directories outside of it that its links may lead to, which nothing on the host follows; "
+        "other links stay inside",
+    )
 
 
 class Conda(Entry):

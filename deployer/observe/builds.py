@@ -16,13 +16,17 @@ from deployer.observe import unpacked
 from deployer.observe.observation import ModelFile, ModelFiles
 from deployer.observe.settings import Settings
 
-# Below the directory of stamps.
 PROGRAMS, PACKAGES = "programs", "packages"
 
 
-def program_stamp(home: str, identity: str) -> str:
+def program_stamp(stamps: str, identity: str) -> str:
     """Where it is noted that programs and packages were made; their identity is all that they are made of."""
-    return f"{home}/.deployer/{PROGRAMS}/{identity}.json"
+    return f"{stamps}/{PROGRAMS}/{identity}.json"
+
+
+def packages_dir(home: str, identity: str) -> str:
+    """Where an engine's Python packages are; the container that makes them writes there, and nowhere above."""
+    return f"{home}/{unpacked.WORK}/{PACKAGES}/{identity}"
 
 
 def files_stamp(data: str, model: Model, build: Build, weights_dir: str) -> str:
@@ -44,7 +48,7 @@ def ask(request: dict[str, Any], settings: Settings, accelerator: Accelerator, m
         request["files"].append(files_stamp(data, model, build, settings.weights_dir))
     if runtime.compile:
         globs = request.setdefault("globs", [])
-        globs.append(program_stamp(home, "*"))
+        globs += [program_stamp(unpacked.stamps_place(accelerator), "*"), packages_dir(home, "*")]
         globs += products(accelerator, runtime, build)
 
 
@@ -58,7 +62,7 @@ def read(
     placement = model.accelerators[accelerator.name]
     build = placement.build(settings.build, settings.tensor_parallel)
     runtime = catalog.runtimes[placement.engine(settings.runtime)]
-    return _files(raw, settings, accelerator, model, build), _programs(raw, accelerator, runtime, build)
+    return _files(raw, settings, accelerator, model, build), _programs(raw, settings, accelerator, runtime, build)
 
 
 def products(accelerator: Accelerator, runtime: Runtime, build: Build | None) -> list[str]:
@@ -118,8 +122,8 @@ def _files(
 
 def _origin(raw: Mapping[str, Any], accelerator: Accelerator, model: Model, build: Build) -> str:
     """What identifies the archive that was unpacked."""
-    home = "{" + f"{accelerator.name}.home" + "}"
-    known = unpacked.json_file(raw, unpacked.stamp(home, unpacked.model_name(model, build)))
+    stamps = unpacked.stamps_place(accelerator)
+    known = unpacked.json_file(raw, unpacked.stamp(stamps, unpacked.model_name(model, build)))
     return str(known.get("fingerprint") or "")
 
 
@@ -141,9 +145,17 @@ def _file(facts: list[int], known: Any) -> ModelFile:
 
 
 def _programs(
-    raw: Mapping[str, Any], accelerator: Accelerator, runtime: Runtime, build: Build | None
+    raw: Mapping[str, Any], settings: Settings, accelerator: Accelerator, runtime: Runtime, build: Build | None
 ) -> tuple[str, ...]:
+    """Stamps bear the paths that they have once an earlier version's are taken over."""
     if runtime.compile is None:
         return ()
-    patterns = [program_stamp("{" + f"{accelerator.name}.home" + "}", "*"), *products(accelerator, runtime, build)]
-    return tuple(path for pattern in patterns for path in raw.get("globs", {}).get(pattern, ()))
+    stamps, home = unpacked.stamps_place(accelerator), "{" + f"{accelerator.name}.home" + "}"
+    found = raw.get("globs", {})
+    place = unpacked.stamps_dir(str(raw["places"][f"{accelerator.name}.data"]), settings)
+    noted = [path.rpartition("/")[2].removesuffix(".json") for path in found.get(program_stamp(stamps, "*"), ())]
+    made = [packages_dir(home, "*"), *products(accelerator, runtime, build)]
+    return (
+        *(program_stamp(place, identity) for identity in noted),
+        *(path for pattern in made for path in found.get(pattern, ())),
+    )

@@ -401,6 +401,7 @@ class Places(Facts):
     data: str
     config: str
     home: str = ""
+    stamps: str = ""
 
 
 class Observation(Facts):
@@ -453,6 +454,7 @@ class Observation(Facts):
     damaged: dict[str, str] = {}
     compiled: CompiledState | None = None
     engine_version: str = ""
+    old_stamps: bool = False
     model_files: ModelFiles | None = None
     programs: tuple[str, ...] = ()
     brought: tuple[BroughtImage, ...] = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -26,6 +27,7 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz")
 # What is unpacked; a file of another name stands for itself.
 PACKED = (*ARCHIVES, ".zip")
 EDGE = 65536
+LIST_LIMIT = 16 * 1024 * 1024
 MANIFEST_LIMIT = 16 * 1024 * 1024
 # What a package manager installs; one of no known name is told where another is missed.
 INSTALLED = (".deb", ".rpm")
@@ -73,11 +75,19 @@ def checksums(directory: Path) -> dict[str, str]:
     sums: dict[str, str] = {}
     for path in sorted(directory.iterdir(), key=lambda each: (each.name in LISTS, each.name)):
         if path.name in LISTS or path.suffix == ".sha256":
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            for line in _text(path).splitlines():
                 match = re.match(r"^([0-9a-fA-F]{64})(?:\s+\*?(\S.*))?$", line.strip())
                 if match:
                     sums[Path(match[2] or path.stem).name] = match[1].lower()
     return sums
+
+
+def _text(path: Path) -> str:
+    """A list of checksums; nothing where it is no file, or larger than any list: a pipe would never end."""
+    if not path.is_file():
+        return ""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(LIST_LIMIT)
 
 
 def _package(
@@ -190,11 +200,20 @@ def _first_name(path: Path) -> str:
     """The first path in an archive; empty for a file that is none."""
     if path.name.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as zipped:
-            return next(name for name in zipped.namelist() if name.strip("./"))
+            entry = next(each for each in zipped.infolist() if each.filename.strip("./"))
+            return _no_link(entry.filename, stat.S_ISLNK(entry.external_attr >> 16))
     if path.name.lower().endswith(ARCHIVES):
         with tarfile.open(path, "r|*") as archive:
-            return next(each.name for each in archive if each.name.strip("./"))
+            member = next(each for each in archive if each.name.strip("./"))
+            return _no_link(member.name, not (member.isdir() or member.isreg()))
     return ""
+
+
+def _no_link(name: str, is_other: bool) -> str:
+    """A top directory that is a link would be wherever that leads on the host."""
+    if is_other and "/" not in name.removeprefix("./").strip("/"):
+        raise ValueError(f"its top {name} is neither a directory nor a file")
+    return name
 
 
 def _json(archive: tarfile.TarFile, name: str) -> Any:

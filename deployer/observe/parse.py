@@ -93,6 +93,7 @@ def _parse(
         data=raw["places"][f"{accelerator.name}.data"],
         config=raw["places"][f"{accelerator.name}.config"],
         home=raw["places"].get(f"{accelerator.name}.home", ""),
+        stamps=unpacked.stamps_dir(raw["places"][f"{accelerator.name}.data"], settings),
     )
     data_key, config_key = "{" + accelerator.name + ".data}", "{" + accelerator.name + ".config}"
     memory = _memory(_text(raw, "/proc/meminfo"))
@@ -122,6 +123,7 @@ def _parse(
         damaged=damaged,
         compiled=compiled,
         engine_version=engine_version,
+        old_stamps=unpacked.are_old(raw, settings, accelerator),
         model_files=model_files,
         programs=programs,
         brought=tuple(_brought(raw, data_key)),

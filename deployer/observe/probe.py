@@ -706,6 +706,15 @@ def is_in(place: Any, home: str) -> bool:
     return os.path.dirname(place) == home and not os.path.basename(place).startswith(".") and not os.path.islink(place)
 
 
+def first(candidates: List[str]) -> str:
+    """The first that is a directory itself, and no link to one; where none is, the first of all."""
+    for path in candidates:
+        with contextlib.suppress(OSError):
+            if stat.S_ISDIR(os.lstat(path).st_mode):
+                return path
+    return candidates[0]
+
+
 def uptime_ticks() -> int:
     """Clock ticks since boot, to tell how old a process is."""
     seconds = float(str(read_text("/proc/uptime").get("text") or "0").split()[0])
@@ -725,6 +734,7 @@ def observe(request: Dict[str, Any]) -> Dict[str, Any]:
             text = text.replace("{%s}" % name, value)
         return text
 
+    places.update({name: first([placed(path) for path in each]) for name, each in request.get("first", {}).items()})
     places.update(pointed(request.get("pointed", {}), placed))
     account = pwd.getpwuid(os.getuid())
     names = os.uname()

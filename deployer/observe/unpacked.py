@@ -6,6 +6,7 @@ names counts only where deployer itself would have put it: a stamp is no order t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import posixpath
 import re
@@ -20,7 +21,11 @@ from deployer.catalog.schema import Build
 from deployer.observe.observation import ArchivedImage, CompiledState, Unpacked
 from deployer.observe.settings import Settings
 
-ENGINE_STAMP = "deployer-engine.json"
+# As an earlier version noted the engine that is installed into an environment: in the environment itself.
+OLD_ENGINE_STAMP = "deployer-engine.json"
+# deployer's own directory below that of the archives: packages and results of jobs, which containers write; earlier
+# versions had their stamps there too.
+WORK = ".deployer"
 WEIGHTS, COMPILED, MODEL = "weights", "compiled", "model"
 # A directory that deployer makes: nothing hidden, and nothing that means more than itself in a volume of Docker's.
 OWN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+=~-]{0,254}")
@@ -33,9 +38,34 @@ def home_dir(settings: Settings, accelerator: Accelerator) -> str:
     return settings.home_dir or f"{settings.data_dir or accelerator.data_dir}/home"
 
 
-def stamp(home: str, name: str) -> str:
+def stamps_dir(data: str, settings: Settings) -> str:
+    """Where the stamps of archives and of what was made of them are: no container sees any of it.
+
+    Those of another directory of archives are elsewhere, and do not know of each other.
+    """
+    own = f"-{hashlib.sha256(settings.home_dir.encode()).hexdigest()[:12]}" if settings.home_dir else ""
+    return f"{data}/stamps/home{own}"
+
+
+def stamp(stamps: str, name: str) -> str:
     """The stamp of an unpacked archive."""
-    return f"{home}/.deployer/{name}.json"
+    return f"{stamps}/{name}.json"
+
+
+def engine_stamp(stamps: str, name: str) -> str:
+    """Where it is noted which version of the engine is installed into the environment of an archive."""
+    return f"{stamps}/{name}.engine.json"
+
+
+def stamps_place(accelerator: Accelerator) -> str:
+    """The directory of stamps that counts, as the probe fills it: an earlier version's, until they are taken over."""
+    return "{" + f"{accelerator.name}.stamps" + "}"
+
+
+def are_old(raw: Mapping[str, Any], settings: Settings, accelerator: Accelerator) -> bool:
+    """Whether the stamps that count are still where containers could write them."""
+    found = raw["places"].get(stamps_place(accelerator)[1:-1])
+    return bool(found) and found != stamps_dir(str(raw["places"][f"{accelerator.name}.data"]), settings)
 
 
 def is_placed(path: object, home: str) -> bool:
@@ -102,16 +132,17 @@ def ask(request: dict[str, Any], catalog: Catalog, settings: Settings, accelerat
     home = "{" + accelerator.name + ".home}"
     request["places"][f"{accelerator.name}.home"] = home_dir(settings, accelerator)
     request["disks"].append(home)
+    stamps, data = stamps_place(accelerator), "{" + f"{accelerator.name}.data" + "}"
+    request.setdefault("first", {})[stamps[1:-1]] = [stamps_dir(data, settings), f"{home}/{WORK}"]
     pointed, globs = request.setdefault("pointed", {}), request.setdefault("globs", [])
     for name, archive in found.items():
         place = place_of(accelerator, name)
-        pointed[place[1:-1]] = [stamp(home, name), home]
-        request["files"].append(stamp(home, name))
+        pointed[place[1:-1]] = [stamp(stamps, name), home]
+        request["files"] += [stamp(stamps, name), engine_stamp(stamps, name), f"{place}/{OLD_ENGINE_STAMP}"]
         request["paths"].append(place)
         globs += [f"{place}/{pattern}" for pattern in archive.shows]
         if archive.name == WEIGHTS:
             request["weights"].append(place)
-    request["files"] += [f"{place_of(accelerator, name)}/{ENGINE_STAMP}" for name in found]
     if settings.compiled_dir:
         place = "{" + f"{accelerator.name}.compiled" + "}"
         request["places"][place[1:-1]] = settings.compiled_dir
@@ -130,7 +161,7 @@ def read(
     home_path = str(raw["places"].get(home[1:-1], ""))
     for name, archive in archives(catalog, settings, accelerator, every=True).items():
         place = place_of(accelerator, name)
-        known = json_file(raw, stamp(home, name))
+        known = json_file(raw, stamp(stamps_place(accelerator), name))
         if not known:
             continue
         if problem := _damage(known, home_path, raw["places"].get(place[1:-1]), _patterns(catalog, name, archive)):
@@ -154,7 +185,7 @@ def read(
             earlier=tuple(known.get("earlier") or ()),
         )
     compiled = _compiled(raw, catalog, settings, accelerator, found)
-    return found, damaged, compiled, _engine_version(raw, found, accelerator)
+    return found, damaged, compiled, _engine_version(raw, found, settings, accelerator)
 
 
 def _damage(known: Mapping[str, Any], home: str, seen: object, patterns: list[str]) -> str:
@@ -243,9 +274,13 @@ def _info(raw: Mapping[str, Any], infos: list[tuple[str, str]]) -> dict[str, Any
     return {}
 
 
-def _engine_version(raw: Mapping[str, Any], found: Mapping[str, Unpacked], accelerator: Accelerator) -> str:
+def _engine_version(
+    raw: Mapping[str, Any], found: Mapping[str, Unpacked], settings: Settings, accelerator: Accelerator
+) -> str:
+    old, stamps = are_old(raw, settings, accelerator), stamps_place(accelerator)
     for name in found:
-        known = json_file(raw, f"{place_of(accelerator, name)}/{ENGINE_STAMP}")
+        place = f"{place_of(accelerator, name)}/{OLD_ENGINE_STAMP}" if old else engine_stamp(stamps, name)
+        known = json_file(raw, place)
         if known:
             return str(known.get("version") or "")
     return ""

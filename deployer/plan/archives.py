@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from deployer.catalog import Archive
 from deployer.observe import unpacked
-from deployer.observe.observation import Package
+from deployer.observe.observation import Observation, Package
 from deployer.observe.packages import PACKED
 from deployer.plan.draft import Draft
 from deployer.plan.types import ArchivesSpec, FetchSpec, Refusal, UnpackSpec
@@ -52,13 +52,15 @@ class Places:
 
 def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
     """The archives, and the step that unpacks those which are missing or others."""
-    home = draft.observation.places.home
+    places = draft.observation.places
+    home, stamps, old = places.home, places.stamps, f"{places.home}/{unpacked.WORK}"
     wanted = {each.name: each for each in draft.runtime.archives}
     names = {name: name for name in wanted}
     for stamp, each in unpacked.of_model(draft.model, draft.placement, draft.settings).items():
         wanted[each.name], names[each.name] = each, stamp
     if not wanted:
         return None, Places(home)
+    _require_apart(draft)
     unpack: list[UnpackSpec] = []
     paths: dict[str, str] = {}
     absent: list[str] = []
@@ -75,7 +77,7 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
             new.add(name)
             files[name], called[name] = package.files, package.name
             paths[name] = f"{home}/{package.top if archive.directory else names[name]}"
-            unpack.append(_unpack(draft, archive, names[name], package, home))
+            unpack.append(_unpack(draft, archive, names[name], package))
             if there is None:
                 absent.append(name)
             else:
@@ -101,8 +103,9 @@ def plan(draft: Draft) -> tuple[ArchivesSpec | None, Places]:
             interrupts=bool(words) and any(each.process for each in draft.observation.deployments.values()),
         )
     elif not damaged:
-        draft.satisfied["archives"] = f"{', '.join(paths)} are unpacked in {home}"
-    return ArchivesSpec(home=home, unpack=tuple(unpack)), Places(home, paths, frozenset(new), files, called)
+        _take_over(draft, old, f"{', '.join(paths)} are unpacked in {home}")
+    spec = ArchivesSpec(home=home, stamps=stamps, old_stamps=old, unpack=tuple(unpack))
+    return spec, Places(home, paths, frozenset(new), files, called)
 
 
 def _damaged(draft: Draft, home: str, wanted: dict[str, Archive], names: dict[str, str]) -> dict[str, str]:
@@ -110,13 +113,36 @@ def _damaged(draft: Draft, home: str, wanted: dict[str, Archive], names: dict[st
     found = {name: stamp for name, stamp in names.items() if stamp in draft.observation.damaged}
     for name, stamp in found.items():
         wanted.pop(name)
-        refuse_damaged(draft.refused, home, stamp, draft.observation.damaged[stamp])
+        refuse_damaged(draft.refused, draft.observation, stamp)
     return {name: f"{home}/{stamp}" for name, stamp in found.items()}
 
 
-def refuse_damaged(refused: list[Refusal], home: str, name: str, problem: str) -> None:
+def _take_over(draft: Draft, old: str, satisfied: str) -> None:
+    """Where an earlier version has left the stamps, they move; nothing is unpacked anew for it, nor interrupted."""
+    if draft.observation.old_stamps:
+        stamps = draft.observation.places.stamps
+        draft.step("archives", f"their stamps are in {old}, where containers could write → take over to {stamps}", 1)
+    else:
+        draft.satisfied["archives"] = satisfied
+
+
+def _require_apart(draft: Draft) -> None:
+    """A container may see the whole directory of archives; what orders deployer's next run must not be in it."""
+    places = draft.observation.places
+    for name, place in (("deployer_data_dir", places.data), ("deployer_config_dir", places.config)):
+        if f"{place}/".startswith(f"{places.home.rstrip('/')}/"):
+            draft.refuse(
+                "deployer_home_dir",
+                f"{name} ({place}) is in {places.home}, which containers write to",
+                "a directory of its own for the archives",
+                f"set deployer_home_dir to another directory, such as {places.data}/home",
+            )
+
+
+def refuse_damaged(refused: list[Refusal], observation: Observation, name: str) -> None:
     """What a stamp names that deployer has not written so is neither mounted nor removed."""
-    path = unpacked.stamp(home, name)
+    home, problem = observation.places.home, observation.damaged[name]
+    path = unpacked.stamp(f"{home}/{unpacked.WORK}" if observation.old_stamps else observation.places.stamps, name)
     refused.append(
         Refusal(
             check="stamp",
@@ -136,13 +162,19 @@ def _room(unpack: UnpackSpec) -> int:
     return size * 5 // 4 if is_model else size * UNPACKED_FACTOR
 
 
-def _unpack(draft: Draft, archive: Archive, stamp: str, package: Package, home: str) -> UnpackSpec:
+def _unpack(draft: Draft, archive: Archive, stamp: str, package: Package) -> UnpackSpec:
+    stamps = draft.observation.places.stamps
+    conda, install = draft.runtime.conda, draft.runtime.install
+    # Either of them makes of what is installed something else.
+    installed = bool(conda and install and archive.name in (conda.archive, install.archive))
     return UnpackSpec(
         name=stamp,
         package=draft.stage(package),
         directory=archive.directory,
         fingerprint=package.fingerprint,
-        stamp=unpacked.stamp(home, stamp),
+        stamp=unpacked.stamp(stamps, stamp),
+        spoils=(unpacked.engine_stamp(stamps, conda.archive),) if conda and installed else (),
+        links=archive.links,
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 
-from deployer.observe.unpacked import ENGINE_STAMP
+from deployer.observe.unpacked import engine_stamp
 from deployer.plan import render
 from deployer.plan.archives import Places
 from deployer.plan.compiled import CompiledModel
@@ -22,7 +22,6 @@ def plan(draft: Draft, image: ImageSpec, places: Places) -> CondaSpec | None:
         return None
     path, engine = places.path(conda.archive), places.path(install.archive)
     version = _version(draft, places)
-    stamp = f"{path}/{ENGINE_STAMP}"
     if not places.is_new(conda.archive):
         _require(draft, path)
     values = {"home": places.home, "engine": engine, "version": version}
@@ -39,7 +38,8 @@ def plan(draft: Draft, image: ImageSpec, places: Places) -> CondaSpec | None:
         ),
         environment=environment,
         volumes=volumes(draft, places),
-        stamp=stamp,
+        stamp=engine_stamp(draft.observation.places.stamps, conda.archive),
+        trees=(path, engine),
     )
     have = draft.observation.engine_version
     if places.is_new(conda.archive) or places.is_new(install.archive) or have != version:

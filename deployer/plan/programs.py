@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from deployer.catalog.schema import Compile
-from deployer.observe.builds import PACKAGES, program_stamp, words
+from deployer.observe.builds import packages_dir, program_stamp, words
 from deployer.observe.unpacked import MODEL, is_below
 from deployer.plan import containers, distributions, render, sources
 from deployer.plan.archives import Places
@@ -38,7 +38,7 @@ def plan(draft: Draft, image: ImageSpec, places: Places, built: BuiltModel | Non
     used = image.id or image.reference
     identity = _identity(draft, compile_, places, built, choice, used)
     values = _values(compile_, places, built, choice, identity)
-    stamp = program_stamp(places.home, identity)
+    stamp = program_stamp(draft.observation.places.stamps, identity)
     wheels = bool(compile_.wheels) and compile_.wheels in places.paths
     product = render.fill(compile_.product, values).rpartition("/")[2] or "the Python packages"
     title = f"{product} of {draft.runtime.title}"
@@ -49,14 +49,25 @@ def plan(draft: Draft, image: ImageSpec, places: Places, built: BuiltModel | Non
             distributions.require(draft, compile_, _packages(draft, compile_), image)
         # Beside those of another source or image, which may serve.
         draft.step("programs", f"{title}: not made → make in a container of the image", compile_.install_s)
+    unfinished = _unfinished(places, values)
+    made = [values["packages"]] if compile_.packages else []
+    made += [f"{values['directory']}/{values['build']}"] if compile_.commands else []
+    writes = tuple(each for each in made if each in unfinished)
+    reads = (values["source"], *([places.path(compile_.wheels)] if wheels else []))
     return ProgramsSpec(
         image=used,
         script=_script(draft, compile_, values, places),
         environment={name: render.fill(value, values) for name, value in compile_.environment.items()},
-        volumes=(*containers.driver_volumes(draft, None), f"{places.home}:{places.home}:rw"),
+        volumes=(
+            *containers.driver_volumes(draft, None),
+            *(f"{each}:{each}:ro" for each in reads),
+            # What is deeper is mounted later: the source stays as it is, but for what is built in it.
+            *(f"{each}:{each}:rw" for each in writes),
+        ),
         # Without wheels the packages come from an index; commands that compile need nothing of the network.
         network="none" if wheels or not compile_.packages else "host",
-        unfinished=_unfinished(places, values),
+        unfinished=unfinished,
+        writes=writes,
         stamp=stamp,
         identity=identity,
         demo=choice.demo,
@@ -91,7 +102,8 @@ def _is_made(draft: Draft, compile_: Compile, values: dict[str, str], stamp: str
     made = draft.observation.programs
     wanted = f"{values['source']}/{compile_.directory}/{compile_.product}"
     there = not compile_.product or any(fnmatch.fnmatch(path, render.fill(wanted, values)) for path in made)
-    return stamp in made and there
+    packed = not compile_.packages or values["packages"] in made
+    return stamp in made and there and packed
 
 
 def _choose(draft: Draft, compile_: Compile, places: Places, built: BuiltModel | None) -> Choice:
@@ -157,7 +169,7 @@ def _values(
     values = {
         "home": places.home,
         "source": places.path(compile_.archive),
-        "packages": f"{places.home}/.deployer/{PACKAGES}/{identity}",
+        "packages": packages_dir(places.home, identity),
         "build": f"build-{identity}",
         **words(built.build if built else None, choice.demo),
     }

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from deployer.catalog import Catalog, Model
 from deployer.errors import CatalogError, UsageError
-from deployer.observe.builds import PACKAGES, PROGRAMS
 from deployer.observe.observation import (
     BroughtImage,
     Container,
@@ -18,7 +17,7 @@ from deployer.observe.observation import (
 )
 from deployer.observe.request import IMAGE_NOTES, engine_dir, weights_dir
 from deployer.observe.settings import Settings
-from deployer.observe.unpacked import is_placed, of_model, stamp
+from deployer.observe.unpacked import WORK, is_placed, of_model, stamp
 from deployer.plan import archives
 from deployer.plan.types import HostPlan, Planned, Refusal, Step
 
@@ -82,7 +81,7 @@ def plan_removal(
     if purge:
         first = have[0] if have else None
         for name in _damaged(catalog, settings, observation, deployment, first):
-            archives.refuse_damaged(refused, observation.places.home, name, observation.damaged[name])
+            archives.refuse_damaged(refused, observation, name)
         paths = list(_purge(catalog, settings, observation, deployment, first))
         brought = _brought(catalog, settings, observation, deployment, first)
         there = [each for each in brought if each.id in _images(observation)]
@@ -105,7 +104,7 @@ def plan_removal(
         images=tuple(images),
         empty_dirs=(
             f"{data}/deployments", f"{data}/artefacts", f"{data}/engines", f"{data}/packages",
-            f"{data}/{IMAGE_NOTES}", *_home_dirs(observation),
+            f"{data}/{IMAGE_NOTES}", f"{data}/stamps", *_home_dirs(observation),
             data, config,
         ),
         data_dir=data,
@@ -122,7 +121,7 @@ def plan_removal(
 def _home_dirs(observation: Observation) -> tuple[str, ...]:
     """deployer's own below the directory of archives, and that; a job leaves an empty one."""
     home = observation.places.home
-    return (f"{home}/.deployer/jobs", f"{home}/.deployer", home) if observation.unpacked else ()
+    return (f"{home}/{WORK}/jobs", f"{home}/{WORK}", home) if observation.unpacked else ()
 
 
 def _containers(observation: Observation, deployment: str) -> list[Container]:
@@ -194,7 +193,7 @@ def _purge(
         yield weights + ".part"
     placement = model.accelerators.get(observation.accelerator)
     ours = of_model(model, placement, settings, every=True) if placement else {}
-    yield from _unpacked(catalog, observation, model, frozenset(ours), others)
+    yield from _unpacked(observation, model, frozenset(ours), others)
     if placement and catalog.runtimes[placement.engine(settings.runtime)].kind == "venv":
         runtime = catalog.runtimes[placement.engine(settings.runtime)]
         engine = engine_dir(data, runtime.name, runtime.version)
@@ -205,21 +204,22 @@ def _purge(
 
 
 def _unpacked(
-    catalog: Catalog, observation: Observation, model: Model, ours: frozenset[str], others: list[DeploymentState]
+    observation: Observation, model: Model, ours: frozenset[str], others: list[DeploymentState]
 ) -> Iterator[str]:
     """What was unpacked for this model, unless another deployment has the same; for all models, once nobody is left.
 
     Only where deployer unpacks: a second look, after that of whoever has read the stamp.
     """
     home = observation.places.home
-    sources = {each.compile.archive for each in catalog.runtimes.values() if each.compile}
-    if not others and sources & set(observation.unpacked):
-        # What was made from a source goes with it.
-        yield from (f"{home}/.deployer/{name}" for name in (PROGRAMS, PACKAGES))
+    stamps = observation.places.stamps
     for name, each in observation.unpacked.items():
         if _goes(name, model, ours, others):
             yield from (path for path in (each.path, *each.earlier) if is_placed(path, home))
-            yield stamp(home, name)
+            yield stamp(stamps, name)
+    if not others and (observation.unpacked or observation.programs):
+        # With the last goes what was made of them, what jobs have left, and what an earlier version has noted there.
+        yield f"{home}/{WORK}"
+        yield stamps
 
 
 def _goes(name: str, model: Model, ours: frozenset[str], others: list[DeploymentState]) -> bool:

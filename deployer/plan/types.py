@@ -82,13 +82,18 @@ class PackageSpec(Planned):
 
 
 class UnpackSpec(Planned):
-    """An archive that is to be unpacked below `home`; `directory` is a pattern of its top directory, or empty."""
+    """An archive that is to be unpacked below `home`; `directory` is a pattern of its top directory, or empty.
+
+    `spoils` are stamps of what is made of it: they go before it is another. Its links may lead to `links`.
+    """
 
     name: str
     package: PackageSpec
     directory: str
     fingerprint: str
     stamp: str
+    spoils: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
 
 
 class FetchSpec(Planned):
@@ -100,16 +105,21 @@ class FetchSpec(Planned):
 
 
 class ArchivesSpec(Planned):
-    """Where the vendor's archives are unpacked, and which are to be."""
+    """Where the vendor's archives are unpacked, and which are to be.
+
+    Their `stamps` are where no container can write; those of an earlier version are taken over from `old_stamps`.
+    """
 
     home: str
+    stamps: str
+    old_stamps: str
     unpack: tuple[UnpackSpec, ...] = ()
 
 
 class CondaSpec(Planned):
     """The conda environments, and the engine that is installed into one of them, by commands in a container.
 
-    `volumes` are those of the container, `stamp` is what says that it was done.
+    `volumes` are those of the container, `stamp` is what says that it was done, once all `trees` are on the disk.
     """
 
     image: str
@@ -118,12 +128,14 @@ class CondaSpec(Planned):
     environment: dict[str, str]
     volumes: tuple[str, ...]
     stamp: str
+    trees: tuple[str, ...]
 
 
 class ProgramsSpec(Planned):
     """What an engine has beside its image: made by a script in a container of it, once for each `identity`.
 
-    `unfinished` is what an interrupted run may have left of it. `demo` and `words` say what of the source was taken.
+    `unfinished` is what an interrupted run may have left of it; the container can write to `writes`, and nowhere else.
+    `demo` and `words` say what of the source was taken.
     """
 
     image: str
@@ -132,6 +144,7 @@ class ProgramsSpec(Planned):
     volumes: tuple[str, ...]
     network: str
     unfinished: tuple[str, ...]
+    writes: tuple[str, ...]
     stamp: str
     identity: str
     demo: str = ""

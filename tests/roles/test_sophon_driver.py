@@ -52,6 +52,7 @@ def run(
         **os.environ, "HOME": str(place), "PATH": f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "ANSIBLE_ROLES_PATH": str(ROOT / "roles"), "ANSIBLE_LOCALHOST_WARNING": "false", "LOG": str(place / "log"),
         "ANSIBLE_LIBRARY": str(ROOT / "deployer/plugins/modules"), "FAULT": fault, "SAYS": says,
+        "ANSIBLE_MODULE_UTILS": str(ROOT / "deployer/plugins/module_utils"),
         "ANSIBLE_ACTION_PLUGINS": str(ROOT / "deployer/plugins/action"),
     }  # fmt: skip
     words = [

@@ -56,6 +56,7 @@ def test_every_file_travels(elsewhere: Path) -> None:
         "deployer/plugins/action": "playbooks/action_plugins",
         "deployer/plugins/callback": "playbooks/callback_plugins",
         "deployer/plugins/modules": "playbooks/library",
+        "deployer/plugins/module_utils": "playbooks/module_utils",
     }
     listed = subprocess.run(
         ["git", "ls-files", *pairs], cwd=ROOT, capture_output=True, text=True, check=True

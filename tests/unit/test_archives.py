@@ -107,14 +107,19 @@ def test_another_content_of_the_same_length_has_another_fingerprint(tmp_path: Pa
     assert read(first.parent)[ENGINE].fingerprint != read(second.parent)[ENGINE].fingerprint
 
 
-def unpack(archive: Path, home: Path, name: str = "engine", **more: Any) -> dict[str, Any]:
+def stamps(home: Path) -> str:
+    """Where the stamps of a host are, whose data is beside its archives."""
+    return unpacked.stamps_dir(str(home.parent), WANTED.model_copy(update={"home_dir": str(home)}))
+
+
+def unpack(archive: Path, home: Path, name: str = "engine", before: str = "", **more: Any) -> dict[str, Any]:
     """Run the module that unpacks."""
     directory = ARCHIVES[name].directory
     arguments = {
         "archive": str(archive), "home": str(home), "name": name, "directory": directory, "fingerprint": "f-1",
-        "stamp": unpacked.stamp(str(home), name), "owner": "root", **more,
+        "stamp": unpacked.stamp(stamps(home), name), "owner": "root", "most": 10**9, **more,
     }  # fmt: skip
-    return module("deployer_unpack", arguments)
+    return module("deployer_unpack", arguments, before)
 
 
 def test_unpacked_is_stamped_and_found_by_the_probe(tmp_path: Path) -> None:
@@ -129,7 +134,9 @@ def test_unpacked_is_stamped_and_found_by_the_probe(tmp_path: Path) -> None:
     assert there.files == ("script/deploy/install_vllm.sh", "txnn.1.2.1_build0307.tar.gz")
     assert seen.places.home == str(home)
     assert set(seen.unpacked) == {"engine"}
-    assert sorted(path.name for path in (home / ".deployer").iterdir()) == ["engine.json"]
+    assert list((home / ".deployer").iterdir()) == []
+    assert [path.name for path in Path(stamps(home)).iterdir()] == ["engine.json"]
+    assert stat.S_IMODE(Path(stamps(home)).stat().st_mode) == 0o700
 
 
 def test_image_inside_the_release_is_known_by_its_id_and_names(tmp_path: Path) -> None:
@@ -187,7 +194,7 @@ def test_own_directory_is_replaced_by_a_new_one(tmp_path: Path) -> None:
     unpack(pack(tmp_path / ENGINE, {"txnn_1.2.1_build0307/old": b""}), home)
     unpack(pack(tmp_path / ENGINE, {"txnn_1.2.1_build0307/new": b""}), home, fingerprint="f-2")
     assert [path.name for path in (home / "txnn_1.2.1_build0307").iterdir()] == ["new"]
-    assert json.loads((home / ".deployer" / "engine.json").read_text())["fingerprint"] == "f-2"
+    assert json.loads(Path(stamps(home), "engine.json").read_text())["fingerprint"] == "f-2"
 
 
 def test_what_was_unpacked_before_under_another_name_is_still_ours(tmp_path: Path) -> None:
@@ -202,7 +209,7 @@ def test_what_was_unpacked_before_under_another_name_is_still_ours(tmp_path: Pat
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"path": 3}', '{"path": "relative"}'])
 def test_damaged_stamp_is_none(text: str, tmp_path: Path) -> None:
-    stamp = tmp_path / "home" / ".deployer" / "engine.json"
+    stamp = Path(stamps(tmp_path / "home"), "engine.json")
     stamp.parent.mkdir(parents=True)
     stamp.write_text(text)
     wanted = WANTED.model_copy(
@@ -228,8 +235,8 @@ def zipped(path: Path, entries: dict[str, tuple[int, str]]) -> Path:
 def unzip(entries: dict[str, tuple[int, str]], place: Path) -> dict[str, Any]:
     archive = zipped(place / "LLM-TPU-main.zip", entries)
     home = place / "home"
-    arguments = {"archive": str(archive), "home": str(home), "name": "source", "directory": "^LLM-TPU"}
-    return module("deployer_unpack", arguments | {"fingerprint": "f", "stamp": unpacked.stamp(str(home), "source")})
+    arguments = {"archive": str(archive), "home": str(home), "name": "source", "directory": "^LLM-TPU", "most": 10**9}
+    return module("deployer_unpack", arguments | {"fingerprint": "f", "stamp": unpacked.stamp(stamps(home), "source")})
 
 
 def test_links_and_modes_of_a_zip_are_what_they_were(tmp_path: Path) -> None:

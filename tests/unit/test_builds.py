@@ -46,10 +46,15 @@ def seen(settings: observe.Settings) -> observe.Observation:
     return observe.parse("h", host.probe(observe.build(CATALOG, settings)), CATALOG, settings)
 
 
+def stamps(place: Path) -> str:
+    """Where the stamps of such a host are."""
+    return unpacked.stamps_dir(str(place / "data"), wanted(place))
+
+
 def unpack(archive: Path, place: Path) -> dict[str, Any]:
     home = str(place / "home")
-    arguments = {"archive": str(archive), "home": home, "name": STAMP, "fingerprint": "f"}
-    return module("deployer_unpack", arguments | {"stamp": unpacked.stamp(home, STAMP)})
+    arguments = {"archive": str(archive), "home": home, "name": STAMP, "fingerprint": "f", "most": 10**9}
+    return module("deployer_unpack", arguments | {"stamp": unpacked.stamp(stamps(place), STAMP)})
 
 
 def test_zip_of_the_vendor_is_known_and_unpacked_whatever_its_root(tmp_path: Path) -> None:
@@ -71,8 +76,8 @@ def test_file_that_is_no_archive_stands_for_itself(tmp_path: Path) -> None:
     (package,) = packages.read("h", str(tmp_path), ACCELERATOR, archives)
     assert (package.kind, package.problem) == ("qwen2.5-14b-2dev-8192.model", "")
     home = str(tmp_path / "home")
-    arguments = {"archive": str(tmp_path / name), "home": home, "name": package.kind, "fingerprint": "f"}
-    module("deployer_unpack", arguments | {"stamp": unpacked.stamp(home, package.kind)})
+    arguments = {"archive": str(tmp_path / name), "home": home, "name": package.kind, "fingerprint": "f", "most": 10**9}
+    module("deployer_unpack", arguments | {"stamp": unpacked.stamp(stamps(tmp_path), package.kind)})
     files = seen(settings).model_files
     assert files is not None
     assert list(files.files) == [name]
@@ -87,9 +92,9 @@ def test_truncated_zip_is_told_before_it_is_copied_and_leaves_nothing(kept: int,
     assert not (tmp_path / "home" / STAMP).exists()
 
 
-def test_path_outside_of_a_zip_stays_inside(tmp_path: Path) -> None:
+def test_path_outside_of_a_zip_is_refused(tmp_path: Path) -> None:
     archive = zipped(tmp_path / ZIP, ("../../../outside", "x.bmodel"))
-    assert unpack(archive, tmp_path)["changed"] is True
+    assert "../../../outside: a path outside of it" in unpack(archive, tmp_path)["msg"]
     assert not (tmp_path / "outside").exists()
     assert not (tmp_path.parent / "outside").exists()
 

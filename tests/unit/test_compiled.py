@@ -66,9 +66,11 @@ def test_chips_are_those_of_its_info(name: str, tmp_path: Path) -> None:
 def test_archive_s_directory_in_each_layout(below: str, files: list[str], tmp_path: Path) -> None:
     """The guide's kcore.bin, and the programs of tiles that the vendor has published."""
     fill(tmp_path / OWN / below, '{"chip_num": 4}', *files)
-    stamp = Path(unpacked.stamp(str(tmp_path), f"{MODEL}.compiled"))
-    stamp.parent.mkdir()
+    places = {"home_dir": str(tmp_path), "data_dir": str(tmp_path / "data")}
+    stamps = unpacked.stamps_dir(places["data_dir"], Settings.model_validate(places))
+    stamp = Path(unpacked.stamp(stamps, f"{MODEL}.compiled"))
+    stamp.parent.mkdir(parents=True)
     stamp.write_text(f'{{"path": "{tmp_path}/{OWN}", "archive": "a", "fingerprint": "f"}}')
-    found = read({"home_dir": str(tmp_path)})
+    found = read(places)
     assert (found.path, found.exists, found.chips) == (f"{tmp_path}/{OWN}/{below}", True, 4)
     assert set(files) <= set(found.files)

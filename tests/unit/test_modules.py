@@ -18,8 +18,11 @@ import pytest
 from tests.box import free_port
 
 MODULES = Path(__file__).resolve().parents[2] / "deployer" / "plugins" / "modules"
+UTILS = MODULES.parent / "module_utils"
 RUN = """
 import importlib.util, json, sys
+import ansible.module_utils
+ansible.module_utils.__path__.append(sys.argv[3])
 from ansible.module_utils.testing import patch_module_args
 spec = importlib.util.spec_from_file_location("module", sys.argv[1])
 module = importlib.util.module_from_spec(spec)
@@ -39,9 +42,9 @@ http.server.HTTPServer(("127.0.0.1", {port}), Handler).serve_forever()
 """
 
 
-def module(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Run a module in a process of its own."""
-    words = [sys.executable, "-c", RUN, str(MODULES / f"{name}.py"), json.dumps(arguments)]
+def module(name: str, arguments: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Run a module in a process of its own, in which a few lines may run before."""
+    words = [sys.executable, "-c", before + RUN, str(MODULES / f"{name}.py"), json.dumps(arguments), str(UTILS)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.stdout.strip(), done.stderr
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -17,6 +17,7 @@ from tests.unit import host
 
 ROOT = Path(__file__).resolve().parents[2]
 OLDEST = (3, 8)
+UTILS = str(ROOT / "deployer" / "plugins" / "module_utils")
 
 
 def _version(path: str) -> tuple[int, int]:
@@ -114,6 +115,8 @@ def test_no_method_newer_than_the_oldest_python(path: Path) -> None:
 
 IMPORT = textwrap.dedent("""
     import importlib, importlib.util, json, sys
+    import ansible.module_utils
+    ansible.module_utils.__path__.append(sys.argv[3])
     for path in json.loads(sys.argv[1]):
         spec = importlib.util.spec_from_file_location("it", path)
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
@@ -130,7 +133,7 @@ def test_every_program_for_hosts_is_imported(python: str, tmp_path: Path) -> Non
     (tmp_path / "openai_server").symlink_to(ROOT / "deployer" / "openai_server")
     alone = [str(path) for path in ON_HOST if path.parent.name != "openai_server"]
     beside = [f"openai_server.{path.stem}" for path in ON_HOST if path.parent.name == "openai_server"]
-    words = [PYTHONS[python], "-B", "-c", IMPORT, json.dumps(alone), json.dumps(beside)]
+    words = [PYTHONS[python], "-B", "-c", IMPORT, json.dumps(alone), json.dumps(beside), UTILS]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(tmp_path)})
     assert done.stdout == "done\n", done.stderr
 

@@ -110,7 +110,8 @@ def converged(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
         over |= {"docker": {"containers": containers}}
     if spec.programs:
         build = spec.programs.unfinished[1]
-        over |= {"programs": [spec.programs.stamp, f"{build}/chat.cpython-310-x86_64-linux-gnu.so"]}
+        made = [*spec.programs.writes, f"{build}/chat.cpython-310-x86_64-linux-gnu.so"]
+        over |= {"programs": [spec.programs.stamp, *made]}
     host: dict[str, Any] = merge(BASES[kind], over)
     return host
 

@@ -174,7 +174,7 @@ def test_purge_removes_the_images_that_deployer_brought_and_nobody_uses(name: st
 def test_role_writes_the_note_that_is_read() -> None:
     """What Docker says of an image that was loaded, one without a name and one that was there before."""
     tasks = yaml.safe_load((ROLES / "image" / "tasks" / "note.yml").read_text())
-    task = next(each for each in tasks if "ansible.builtin.copy" in each)
+    task = next(each for each in tasks if "deployer_stamp" in each)
     loaded = [{"Id": A, "RepoTags": ["x:1"]}, {"Id": B, "RepoTags": None}, {"Id": C, "RepoTags": ["y:1"]}]
     variables: dict[str, Any] = {
         "_image_brought": loaded,
@@ -188,9 +188,9 @@ def test_role_writes_the_note_that_is_read() -> None:
     there = rendered(task["vars"]["_image_there"])
     found = {}
     for item in rendered(task["loop"], _image_there=there):
-        path = rendered(task["ansible.builtin.copy"]["dest"], item=item)
+        path = rendered(task["deployer_stamp"]["path"], item=item)
         note = {name: rendered(text, item=item) for name, text in task["vars"]["_image_note"].items()}
-        found[path] = json.loads(rendered(task["ansible.builtin.copy"]["content"], _image_note=note))
+        found[path] = json.loads(rendered(task["deployer_stamp"]["content"], _image_note=note))
     assert found == {
         f"/n/{A[7:]}.json": {"id": A, "tags": ["x:1"], "runtime": "txnn", "source": "archive"},
         f"/n/{B[7:]}.json": {"id": B, "tags": [], "runtime": "txnn", "source": "archive"},
@@ -227,7 +227,7 @@ def test_note_is_read_from_the_host(name: str, tmp_path: Path) -> None:
 
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-HOME = "/var/lib/deployer/home"
+HOME, STAMPS = "/var/lib/deployer/home", "/var/lib/deployer/stamps/home"
 TX8 = "deepseek-r1-distill-qwen-7b"
 SHARED = ("release", "environments", "engine")
 OWN_ARCHIVES = (f"{TX8}.compiled", f"{TX8}.weights")
@@ -251,5 +251,7 @@ def test_what_was_unpacked_goes_with_the_last_that_needs_it(
     settings = Settings(model=TX8)
     _, removal = plan.plan_removal(CATALOG, settings, Observation.model_validate(host), TX8, purge=True)
     there = test_plan.BASES["tx8"]["unpacked"]
-    wanted = {path for name in gone for path in (there[name]["path"], f"{HOME}/.deployer/{name}.json")}
-    assert {path for path in removal.staged if path.startswith(HOME)} == wanted
+    wanted = {path for name in gone for path in (there[name]["path"], f"{STAMPS}/{name}.json")}
+    # With the last, what was made of them and what is noted of it.
+    wanted |= set() if other else {f"{HOME}/.deployer", STAMPS}
+    assert {path for path in removal.staged if path.startswith((HOME, STAMPS))} == wanted

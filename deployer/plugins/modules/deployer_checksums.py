@@ -46,6 +46,7 @@ import os
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.deployer_stamps import make_directory, write
 
 
 def checksum(path, algorithm):
@@ -101,10 +102,9 @@ def main():
     content = {name: arguments[name] for name in ("directory", "origin", "algorithm", "checksums")}
     content["files"] = facts
     try:
-        os.makedirs(os.path.dirname(arguments["stamp"]), mode=0o755, exist_ok=True)
-        with open(arguments["stamp"] + ".new", "w", encoding="utf-8") as handle:
-            json.dump(content, handle, sort_keys=True)
-        os.replace(arguments["stamp"] + ".new", arguments["stamp"])
+        make_directory(os.path.dirname(arguments["stamp"]), 0o755)
+        # What was compared may have been brought a moment ago.
+        write(arguments["stamp"], json.dumps(content, sort_keys=True), [arguments["directory"]])
     except OSError as error:
         module.fail_json(msg="%s: %s" % (error.filename or arguments["stamp"], error.strerror))
     module.exit_json(changed=True, compared=len(facts))

@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 module: deployer_seal
 short_description: Stamp a staged directory and put it in its place in one move
 description:
-  - Computes the checksum of every file, compares those that are known, and writes a stamp with sizes and times.
+  - Computes the checksum of every file, compares those that are known, and writes a stamp with sizes and times once all
+    of them are on the disk.
   - Only then the directory gets its final name, so that what has that name is complete.
 options:
   part:
@@ -36,6 +37,7 @@ import shutil
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.deployer_stamps import sync_directory, write
 
 STAMP = ".deployer.json"
 
@@ -80,15 +82,12 @@ def main():
             found = files.get(name, {}).get("sha256")
             if found != expected:
                 module.fail_json(msg="%s: sha256 is %s, expected %s" % (name, found or "missing", expected))
-        stamp = os.path.join(part, STAMP)
-        with open(stamp + ".new", "w", encoding="utf-8") as handle:
-            json.dump({"source": module.params["source"], "files": files}, handle, indent=1, sort_keys=True)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(stamp + ".new", stamp)
+        content = {"source": module.params["source"], "files": files}
+        write(os.path.join(part, STAMP), json.dumps(content, indent=1, sort_keys=True), [part])
         if os.path.isdir(dest):
             shutil.rmtree(dest)
         os.replace(part, dest)
+        sync_directory(os.path.dirname(dest))
     except OSError as error:
         module.fail_json(msg="%s: %s" % (error.filename or part, error.strerror))
     module.exit_json(changed=True, files=files)

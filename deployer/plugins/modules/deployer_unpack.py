@@ -7,9 +7,10 @@ DOCUMENTATION = r"""
 module: deployer_unpack
 short_description: Unpack a vendor's archive beside others, whole or not at all
 description:
-  - The archive is unpacked aside, tar with C(tar), zip with Python, looked at, and only then moved to its place.
-    A stamp says where that is.
-  - Links and modes of a zip file are kept as tar keeps them; a link that leaves the archive is refused.
+  - The archive is unpacked aside, looked at, and only then moved to its place. A stamp says where that is, once all of
+    it is on the disk.
+  - Taken are files, directories and links that stay inside; a device, a pipe or a link that leaves it is refused.
+    Nothing is set-user-id, nor can others than its owner write it.
   - A file that is no archive by its name is put into a directory of its own.
   - A directory of that name which no stamp knows is somebody else's, and is never replaced.
 options:
@@ -41,10 +42,32 @@ options:
     description: Where the stamp is written.
     type: path
     required: true
+  spoils:
+    description: Stamps that say something of what was there before; they are removed first.
+    type: list
+    elements: path
+    default: []
   owner:
     description: Account that what was unpacked belongs to.
     type: str
     default: root
+  most:
+    description: Bytes that it may hold.
+    type: int
+    required: true
+  reserve:
+    description: Bytes that stay free on the file system.
+    type: int
+    default: 0
+  links:
+    description: Beginnings of absolute paths that its links may lead to, which nothing on the host follows.
+    type: list
+    elements: str
+    default: []
+  timeout_s:
+    description: Seconds that it may take.
+    type: int
+    default: 3600
 author: deployer
 """
 
@@ -55,95 +78,65 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import stat
-import subprocess
 import sys
 import tarfile
-import zipfile
-import zlib
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.deployer_archive import ArchiveError, Place, unpack
+from ansible.module_utils.deployer_stamps import (
+    dumped,
+    is_directory,
+    make_directory,
+    read,
+    remove,
+    sync,
+    sync_directory,
+    write,
+)
 
 CHUNK = 1024 * 1024
-# The system that has written a zip entry, in whose words its mode is; and the longest target that a link may have.
-UNIX, LONGEST_LINK = 3, 4096
 
 
 class UnpackError(Exception):
     """The archive cannot be used, or its place cannot."""
 
 
-def sha256(path):
-    """Checksum of a file."""
+def opened(path):
+    """The archive, which is a file itself: a pipe or a device would never end."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UnpackError("%s is no regular file" % path)
+    return os.fdopen(handle, "rb")
+
+
+def sha256(file):
+    """Checksum of an open file, which is read from its beginning again afterwards."""
     digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        for chunk in iter(lambda: handle.read(CHUNK), b""):
-            digest.update(chunk)
+    for chunk in iter(lambda: file.read(CHUNK), b""):
+        digest.update(chunk)
+    file.seek(0)
     return digest.hexdigest()
 
 
-def extract(archive, place):
-    """Unpack with tar or as zip, neither of which takes a path outside of the place; what is no archive is moved."""
-    name = os.path.basename(archive).lower()
-    if name.endswith(".zip"):
-        try:
-            with zipfile.ZipFile(archive) as zipped:
-                unzip(zipped, place)
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
-            raise UnpackError("%s: zip: %s" % (os.path.basename(archive), error)) from error
-        return
-    if not name.endswith((".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")):
+def extract(file, archive, aside, arguments):
+    """Unpack what is an archive by its name; what is none is moved."""
+    name = os.path.basename(archive)
+    place = Place(
+        aside, arguments["most"], arguments["reserve"], bool(arguments["directory"]), tuple(arguments["links"])
+    )
+    if not unpack(file, name, place):
         # The copy on the host is removed afterwards in any case.
-        shutil.move(archive, os.path.join(place, os.path.basename(archive)))
-        return
-    done = subprocess.run(
-        ["tar", "--no-same-owner", "-xf", archive, "-C", place],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-        env=dict(os.environ, LC_ALL="C"),
-    )  # fmt: skip
-    if done.returncode != 0:
-        lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
-        raise UnpackError("%s: tar: %s" % (os.path.basename(archive), "; ".join(lines[-3:]) or "no output"))
-
-
-def unzip(zipped, place):
-    """Unpack a zip file with the modes and the links that stand in it: Python's own makes a text file of each link."""
-    links = []
-    for entry in zipped.infolist():
-        mode = entry.external_attr >> 16 if entry.create_system == UNIX else 0
-        if stat.S_ISLNK(mode):
-            links.append(entry)
-            continue
-        path = zipped.extract(entry, place)
-        if mode & 0o777 and not entry.is_dir():
-            # Never more than this account would give: no set-user-id, and the account itself can read and write.
-            os.chmod(path, mode & 0o755 | stat.S_IRUSR | stat.S_IWUSR)
-    # After all files: nothing is written through a link. Looked at together: one may lead over another.
-    targets = [read_link(zipped, entry, place) for entry in links]
-    for path, target in targets:
-        os.unlink(path)
-        os.symlink(target, path)
-    root = os.path.realpath(place) + os.sep
-    for path, target in targets:
-        if not (os.path.realpath(path) + os.sep).startswith(root):
-            raise UnpackError("%s: a link to %s, which is outside" % (os.path.relpath(path, place), target))
-
-
-def read_link(zipped, entry, place):
-    """Where a zip file's link is, as a file so far, and where it leads to."""
-    if entry.file_size > LONGEST_LINK:
-        raise UnpackError("%s: a link of %d bytes" % (entry.filename, entry.file_size))
-    target = os.fsdecode(zipped.read(entry))
-    if not target or "\0" in target or os.path.isabs(target):
-        raise UnpackError("%s: a link to %s, which is outside" % (entry.filename, target or "nothing"))
-    return zipped.extract(entry, place), target
+        shutil.move(archive, os.path.join(aside, name))
 
 
 def top(place, pattern, archive):
     """The one directory that is in it."""
     names = sorted(os.listdir(place))
     fitting = [name for name in names if re.match(pattern, name)]
-    if len(names) != 1 or len(fitting) != 1 or not os.path.isdir(os.path.join(place, names[0])):
+    if len(names) != 1 or len(fitting) != 1 or not is_directory(os.path.join(place, names[0])):
         raise UnpackError(
             "%s: wanted is one directory named like %s, there is %s"
             % (os.path.basename(archive), pattern, ", ".join(names[:5]) or "nothing")
@@ -156,9 +149,13 @@ def images(place):
     found = []
     for path in sorted(glob.glob(os.path.join(glob.escape(place), "*.tar"))):
         try:
-            with tarfile.open(path) as archive:
+            with opened(path) as file, tarfile.open(fileobj=file) as archive:
                 manifest = json.loads(archive.extractfile("manifest.json").read(CHUNK).decode("utf-8"))[0]
-        except (tarfile.TarError, OSError, KeyError, ValueError, IndexError, AttributeError, EOFError) as error:
+                tags = [str(tag) for tag in manifest.get("RepoTags") or []]
+        except (
+            tarfile.TarError, OSError, KeyError, ValueError, IndexError, AttributeError, EOFError, TypeError,
+            RecursionError,
+        ) as error:  # fmt: skip
             raise UnpackError("%s: truncated or no image archive: %s" % (os.path.basename(path), error)) from error
         digest = re.search(r"([0-9a-f]{64})", str(manifest.get("Config")))
         found.append(
@@ -166,20 +163,10 @@ def images(place):
                 "path": os.path.basename(path),
                 "size": os.path.getsize(path),
                 "id": "sha256:" + digest.group(1) if digest else "",
-                "tags": [str(tag) for tag in manifest.get("RepoTags") or []],
+                "tags": tags,
             }
         )
     return found
-
-
-def read(path):
-    """A stamp; empty where there is none that can be read."""
-    try:
-        with open(path) as handle:
-            known = json.load(handle)
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
 
 
 def is_ours(target, stamps):
@@ -192,34 +179,28 @@ def earlier(stamp, target):
     """Where archives of this name were unpacked before, under other names of their own: they are still ours."""
     known = read(stamp)
     paths = [known.get("path"), *(known.get("earlier") or [])]
-    return [path for path in dict.fromkeys(paths) if isinstance(path, str) and path != target and os.path.isdir(path)]
+    return [path for path in dict.fromkeys(paths) if isinstance(path, str) and path != target and is_directory(path)]
 
 
 def own(place, account):
-    """Give everything in it to an account."""
+    """Give a directory and all that is below it to an account, and nothing that a link leads to."""
     facts = pwd.getpwnam(account)
-    for directory, _, files in os.walk(place):
-        for path in [directory, *(os.path.join(directory, name) for name in files)]:
-            os.lchown(path, facts.pw_uid, facts.pw_gid)
+    if not is_directory(place):
+        raise UnpackError("%s is no directory" % place)
+    for directory, below, files in os.walk(place, followlinks=False):
+        os.lchown(directory, facts.pw_uid, facts.pw_gid)
+        for name in (*below, *files):
+            os.lchown(os.path.join(directory, name), facts.pw_uid, facts.pw_gid)
 
 
-def write(path, content):
-    """Write a file at once."""
-    with open(path + ".new", "w") as handle:
-        json.dump(content, handle, indent=1, sort_keys=True)
-        handle.write("\n")
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(path + ".new", path)
-
-
-def unpack(arguments, aside):
+def bring(arguments, aside):
     """Unpack aside, look at it, move it to its place. Returns where that is."""
-    archive, home, stamps = arguments["archive"], arguments["home"], os.path.dirname(arguments["stamp"])
-    found = sha256(archive) if arguments["sha256"] else ""
-    if found != arguments["sha256"]:
-        raise UnpackError("%s: sha256 is %s, expected %s" % (os.path.basename(archive), found, arguments["sha256"]))
-    extract(archive, aside)
+    archive, home, stamp = arguments["archive"], arguments["home"], arguments["stamp"]
+    with opened(archive) as file:
+        found = sha256(file) if arguments["sha256"] else ""
+        if found != arguments["sha256"]:
+            raise UnpackError("%s: sha256 is %s, expected %s" % (os.path.basename(archive), found, arguments["sha256"]))
+        extract(file, archive, aside, arguments)
     source, name, build = aside, arguments["name"], ""
     if arguments["directory"]:
         name, build = top(aside, arguments["directory"], archive)
@@ -231,20 +212,46 @@ def unpack(arguments, aside):
         "build": build,
         "path": os.path.join(home, name),
         "images": images(source) if not arguments["directory"] else [],
-        "earlier": earlier(arguments["stamp"], os.path.join(home, name)),
+        "earlier": earlier(stamp, os.path.join(home, name)),
     }
     if arguments["owner"] != "root" or os.getuid() != 0:
         own(source, arguments["owner"])
+    if source == aside:
+        os.chmod(source, 0o755)
     target, old = content["path"], aside + ".old"
+    sync([aside])
     if os.path.lexists(target):
-        if not is_ours(target, stamps):
+        if not is_ours(target, os.path.dirname(stamp)):
             raise UnpackError("%s is there and was not unpacked by deployer: move it away first" % target)
         os.rename(target, old)
+        # Or what was there before may bear the new stamp.
+        sync_directory(home)
+    remove(arguments["spoils"])
     # The stamp first: where the directory it names is missing, the archive is unpacked again.
-    write(arguments["stamp"], content)
+    write(stamp, dumped(content))
     os.rename(source, target)
+    sync_directory(home)
     shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def prepare(work, aside):
+    """An empty directory to unpack into, which nobody else sees, on the file system that the archive's place is on."""
+    make_directory(work, 0o755)
+    if not is_directory(work):
+        raise UnpackError("%s is no directory" % work)
+    for left in (aside, aside + ".old"):
+        shutil.rmtree(left, ignore_errors=True)
+    os.mkdir(aside, 0o700)
+
+
+def too_long(seconds):
+    """What ends the module when its time is over; a task's own limit ends only what waits for it."""
+
+    def end(*_):
+        raise UnpackError("it takes longer than %d s, which is its limit: archives_timeout_s" % seconds)
+
+    return end
 
 
 def main():
@@ -258,24 +265,31 @@ def main():
             "directory": {"type": "str", "default": ""},
             "fingerprint": {"type": "str", "required": True},
             "stamp": {"type": "path", "required": True},
+            "spoils": {"type": "list", "elements": "path", "default": []},
             "owner": {"type": "str", "default": "root"},
+            "most": {"type": "int", "required": True},
+            "reserve": {"type": "int", "default": 0},
+            "links": {"type": "list", "elements": "str", "default": []},
+            "timeout_s": {"type": "int", "default": 3600},
         },
         supports_check_mode=True,
     )
     arguments = module.params
     if module.check_mode:
         module.exit_json(changed=True)
-    stamps = os.path.dirname(arguments["stamp"])
-    aside = os.path.join(stamps, "unpacking-" + arguments["name"])
+    work = os.path.join(arguments["home"], ".deployer")
+    aside = os.path.join(work, "unpacking-" + arguments["name"])
+    signal.signal(signal.SIGALRM, too_long(arguments["timeout_s"]))
+    signal.alarm(arguments["timeout_s"])
     try:
-        os.makedirs(stamps, exist_ok=True)
-        for left in (aside, aside + ".old"):
-            shutil.rmtree(left, ignore_errors=True)
-        os.mkdir(aside)
-        target = unpack(arguments, aside)
-    except (UnpackError, OSError, KeyError) as error:
+        make_directory(os.path.dirname(arguments["stamp"]))
+        prepare(work, aside)
+        target = bring(arguments, aside)
+    except (ArchiveError, UnpackError, OSError, KeyError) as error:
+        signal.alarm(0)
         shutil.rmtree(aside, ignore_errors=True)
         module.fail_json(msg=str(error))
+    signal.alarm(0)
     shutil.rmtree(aside, ignore_errors=True)
     module.exit_json(changed=True, path=target)
 
