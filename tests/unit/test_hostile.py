@@ -314,7 +314,7 @@ def test_what_a_stamp_names_elsewhere_is_refused_and_never_mounted_nor_removed(n
     assert seen.damaged["engine"].isprintable()
     found = plan.plan_host(CATALOG, settings, seen, TEMPLATES)
     assert [(each.check, "engine.json is damaged" in each.found) for each in found.refused][:1] == [("stamp", True)]
-    assert f"remove {HOME}/.deployer/engine.json" in found.refused[0].remedy
+    assert "remove /var/lib/deployer/stamps/home/engine.json" in found.refused[0].remedy
     assert found.spec is not None
     volumes = [each.split(":")[0] for replica in found.spec.replicas for each in replica.container.volumes]  # type: ignore[union-attr]
     assert not {"/etc", "/root", "/home", f"{HOME}/precious"} & set(volumes)
