@@ -136,7 +136,7 @@ class Session:
     def plan(self, make: Callable[[HostState], HostPlan]) -> None:
         """Plan every host that was read."""
         for state in self.hosts.values():
-            if state.observation is None:
+            if state.observation is None or state.problem:
                 continue
             try:
                 state.plan = make(state)
@@ -241,6 +241,8 @@ class Session:
             return
         done = self.at_locks("earlier.yml", left, extra)
         again = [state.host for state in done]
+        if not again:
+            return
         self.hosts |= {host: HostState(host) for host in again}
         self.observer.observe(again, self.variables(extra), self._looked, self._guarded(self._observed))
 
@@ -270,7 +272,7 @@ class Session:
                 state.status = "failed"
                 message = f"ansible-playbook ended with status {status} before this host was done"
                 state.problem = Problem("lock", "", message, self._log_end())
-        return [state for state in states if state.host in done]
+        return [state for state in states if state.host in done and not state.problem]
 
     def _say_lock(self, event: Event, told: dict[str, float]) -> None:
         """That earlier work is waited for, now and again; and what became of a lock."""
