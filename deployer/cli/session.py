@@ -141,7 +141,7 @@ class Session:
     def plan(self, make: Callable[[HostState], HostPlan]) -> None:
         """Plan every host that was read."""
         for state in self.hosts.values():
-            if state.observation is None:
+            if state.observation is None or state.problem:
                 continue
             try:
                 state.plan = make(state)
@@ -248,6 +248,8 @@ class Session:
             return
         done = self.at_locks("earlier.yml", left, extra)
         again = [state.host for state in done]
+        if not again:
+            return
         self.hosts |= {host: HostState(host) for host in again}
         self.observer.observe(again, self.variables(extra), self._looked, self._guarded(self._observed))
 
