@@ -99,14 +99,14 @@ def _run(as_json: bool) -> int:
 
 def _ended(problem: Exception, as_json: bool) -> int:
     """Say what was wrong."""
+    if signals.terminal_is_gone(problem):
+        return ExitStatus.INTERRUPTED
     if not isinstance(problem, DeployerError | click.ClickException):
         problem = _mistake(problem) or problem
     if isinstance(problem, BrokenPipeError):
         # The reader of our output has gone (`| head`): nobody is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.OK
-    if signals.terminal_is_gone(problem):
-        return ExitStatus.INTERRUPTED
     with suppress(OSError, OutputError):
         if isinstance(problem, click.ClickException) and not as_json:
             problem.show()

@@ -241,7 +241,7 @@ def wait(module, arguments):
         if unread and long_ago(last):
             word = "runs and is silent" if alive else "ended with status 0"
             words = "the installer %s, and %s; its output is in %s" % (word, said, arguments["log"])
-            module.exit_json(changed=False, ready=False, unread=True, msg=words, deployer={"note": words})
+            module.exit_json(changed=False, ready=False, unread=True, msg=words, note=words)
         if not alive and long_ago(last):
             fail(module, arguments, "the installer ended with status 0, and %s" % said)
         if time.monotonic() > deadline:
