@@ -28,7 +28,10 @@ HIDDEN = "hidden"
 
 _NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|COOKIE|AUTH|_(PASS|PWD|DSN)$")
 # `TOKENIZERS_PARALLELISM`, `VLLM_MAX_NUM_BATCHED_TOKENS`: words of language models that are no secrets.
-_HARMLESS = re.compile(r"TOKENIZ\w*|(MAX|MIN|NUM|BATCHED)_(\w+_)?TOKENS?|KEY_?VALUE|MONKEY|AUTHOR(S|_|$)")
+# `SSL_KEY_FILE` says where one is.
+_HARMLESS = re.compile(
+    r"^\w*_(FILE|PATH|DIR)$|TOKENIZ\w*|(MAX|MIN|NUM|BATCHED)_(\w+_)?TOKENS?|KEY_?VALUE|MONKEY|AUTHOR(S|_|$)"
+)
 _IN_ADDRESS = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 

@@ -1,13 +1,14 @@
 """Which of a host's variables come out of a vault, by what Ansible has tied to them.
 
-A value that was encrypted by itself carries its ciphertext; one of a file that is encrypted as a whole carries the place
-where it was read. What a template has made of either carries neither, and is known by having one of them in it.
+A value that was encrypted by itself carries its ciphertext; one of a file that is encrypted as a whole carries the
+place where it was read. What a template has made of either carries neither, and is known by having one of them in it.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.parsing.vault import EncryptedString, VaultHelper, is_encrypted
@@ -37,8 +38,8 @@ def hidden(values: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str,
             }
         elif name not in ("secrets", "api_key", "address") and (word := _encrypted_within(value)):
             raise SettingsError(
-                f"deployer_{name}{word} is a value of the vault, and would be shown: its place is in plans, command lines "
-                "and names of files",
+                f"deployer_{name}{word.rstrip()} is a value of the vault, and cannot be kept from view: it goes into "
+                "plans, command lines and names of files",
                 "write it in clear; a variable of the engine that is a secret goes into deployer_secrets",
             )
     return result
@@ -66,7 +67,7 @@ def _texts(value: Any, depth: int = DEPTH) -> Iterator[str]:
     if isinstance(value, EncryptedString):
         try:
             yield "".join(str(value))
-        except Exception:
+        except Exception:  # a vault whose password nobody has
             return
     elif isinstance(value, str):
         if vaulted(value):
@@ -80,7 +81,7 @@ def _texts(value: Any, depth: int = DEPTH) -> Iterator[str]:
 
 
 def _encrypted_within(value: Any) -> str:
-    """Where in a setting a value is that was encrypted by itself, as `.name` or nothing for the setting; "" if nowhere."""
+    """Where in a setting a value is that was encrypted by itself: `.name`, or a blank for all of it; "" for nowhere."""
     if isinstance(value, Mapping):
         return next((f".{key}" for key, each in value.items() if _encrypted_within(each)), "")
     if isinstance(value, list | tuple):
@@ -109,7 +110,7 @@ def _origin(text: str) -> str:
 @functools.lru_cache(maxsize=1024)
 def _is_vault(path: str) -> bool:
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             return bool(is_encrypted(file.read(64)))
     except OSError:
         return False

@@ -5,13 +5,22 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import VaultLib, VaultSecret, VaultSecretsContext
+from ansible.template import Templar
 
 from deployer import secret
 from deployer.errors import DeployerError, SettingsError
-from deployer.observe import Settings, settings
+from deployer.observe import Settings, probe, settings
+from deployer.plan import render
+from deployer.plugins import vaulted
+from deployer.plugins.action.deployer_secret_file import filled
 from deployer.secret import Secret
 
 CANARY = "canary-5f3a9b"
@@ -109,3 +118,115 @@ def test_error_names_the_variable_and_not_the_value(values: dict[str, Any]) -> N
         settings.parse("h", values)
     assert CANARY not in f"{caught.value.message} {caught.value.remedy} {caught.value.__cause__!r}"
     assert "deployer_" in caught.value.message
+
+
+def test_probe_computes_the_same_mark() -> None:
+    for value in (CANARY, "é$(id)'\" #"):
+        assert probe.secret_mark(value, "qwen") == Secret(value, "qwen").mark
+
+
+@pytest.mark.parametrize("value", [CANARY, "a b", "it's", '"$(id)" #', "\\", "é", "a=b:c/d@e"])
+def test_file_of_the_host_is_compared_by_marks(value: str, tmp_path: Path) -> None:
+    """The checksum is that of the planned content, and not one of a value that could be guessed from it."""
+    one = Secret(value, "qwen")
+    content = f"# a comment\nA=b\nHF_TOKEN={one.mark}\nOTHER_TOKEN=clear\n"
+    file = tmp_path / "serve.env"
+    file.write_text(filled(content, {one.mark: value}))
+    record = {"settings": {"A": "b", "HF_TOKEN": one.mark, "--x": one.mark, "n": 1}}
+    names = probe.secret_names(record)
+    assert names == ["HF_TOKEN"]
+    assert probe.marked_sha256(str(file), names, "qwen") == render.sha256(content)
+    for changed in (f"HF_TOKEN={value[::-1]}x", "HF_TOKEN=", "HF_TOKEN='", "HF_TOKEN=a b", f"HF_TOKEN={one.mark}"):
+        file.write_text(content.replace(f"HF_TOKEN={one.mark}", changed))
+        assert probe.marked_sha256(str(file), names, "qwen") != render.sha256(content)
+    assert probe.marked_sha256(str(tmp_path / "none"), names, "qwen") is None
+
+
+def test_value_goes_into_the_file_as_one_word_of_a_shell(tmp_path: Path) -> None:
+    value = 'a\'b "$(touch owned)" `id` \\ ; #'
+    one = Secret(value, "d")
+    (tmp_path / "serve.env").write_text(filled(f"X={one.mark}\n", {one.mark: value}))
+    line = "set -a; . ./serve.env; env -0"
+    done = subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert f"X={value}" in done.stdout.split("\0")
+    assert [path.name for path in tmp_path.iterdir()] == ["serve.env"]
+
+
+def test_secret_that_has_changed_since_the_plan_is_not_written() -> None:
+    with pytest.raises(SettingsError, match="not as it was when the plan was made"):
+        filled(f"X={Secret('new', 'd').mark}\n", {Secret("old", "d").mark: "old"})
+
+
+def test_record_of_an_earlier_version_shows_nothing() -> None:
+    before = {
+        "HF_TOKEN": CANARY,
+        "A": "b",
+        "--api-key": CANARY,
+        "P": f"http://me:{CANARY}@proxy",
+        "C": Secret("x").mark,
+    }
+    shown = {name: secret.shown(name, value) for name, value in before.items()}
+    assert shown == {**dict.fromkeys(("HF_TOKEN", "--api-key", "P"), "hidden"), "A": "b", "C": Secret("x").mark}
+
+
+VAULTED = """
+deployer_environment:
+  A: "{{ inline }}"
+  B: "Bearer {{ inline }}"
+  C: "{{ whole }}"
+  D: "x{{ nested.a.b[0] }}y"
+  E: plain
+  F: "{{ missing | default('none') }}"
+"""
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
+    """Variables of a host, of which some are encrypted by themselves and some with their file, as a task gets them."""
+    password = b"password"
+    lib = VaultLib([("default", VaultSecret(password))])
+    (tmp_path / "whole.yml").write_bytes(lib.encrypt(b"whole: whole-canary\nnested: {a: {b: [nested-canary]}}\n"))
+
+    def read(text: str) -> dict[str, Any]:
+        inline = lib.encrypt("inline-canary").decode().replace("\n", "\n  ")
+        (tmp_path / "main.yml").write_text(f"inline: !vault |\n  {inline}\n{text}")
+        loader = DataLoader()
+        loader.set_vault_secrets([("default", VaultSecret(password))])
+        known = VaultSecretsContext.current(optional=True)
+        if known is None:
+            VaultSecretsContext.initialize(VaultSecretsContext([("default", VaultSecret(password))]))
+        else:
+            known.secrets = [("default", VaultSecret(password))]
+        values: dict[str, Any] = {}
+        for name in ("whole.yml", "main.yml"):
+            values |= loader.load_from_file(str(tmp_path / name), trusted_as_template=True)
+        templar = Templar(loader, variables=values)
+        own = {name.removeprefix("deployer_"): each for name, each in values.items() if name.startswith("deployer_")}
+        return vaulted.hidden({name: templar.template(each) for name, each in own.items()}, values)
+
+    return read
+
+
+def test_what_comes_out_of_a_vault_is_secret_however_it_is_written(vault: Callable[[str], dict[str, Any]]) -> None:
+    wanted = settings.parse("h", vault(VAULTED)).environment
+    values = {name: each.reveal() if isinstance(each, Secret) else "" for name, each in wanted.items()}
+    assert values == {
+        "A": "inline-canary", "B": "Bearer inline-canary", "C": "whole-canary", "D": "xnested-canaryy", "E": "",
+        "F": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('deployer_image: "{{ inline }}"', "deployer_image is"),
+        ('deployer_options: {served: "{{ inline }}"}', "deployer_options.served is"),
+        ('deployer_packages_dir: "{{ inline }}"', "deployer_packages_dir is"),
+    ],
+)
+def test_vaulted_value_that_would_be_shown_is_refused(
+    text: str, name: str, vault: Callable[[str], dict[str, Any]]
+) -> None:
+    with pytest.raises(SettingsError, match=name) as caught:
+        vault(text)
+    assert "inline-canary" not in caught.value.message

@@ -50,6 +50,7 @@ class ActionModule(Observe):
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Write it."""
+        del tmp
         arguments, variables = self._task.args, task_vars or {}
         path = str(arguments["path"])
         result: dict[str, Any] = {"changed": False, "path": path, "problem": ""}
