@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import shutil
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 import psutil
 
@@ -21,11 +22,12 @@ from deployer import paths
 from deployer.apply import events, keepalive
 from deployer.apply.events import Event
 from deployer.apply.watch import Watch
-from deployer.errors import AnsibleMissingError, RunInterruptedError
+from deployer.errors import AnsibleMissingError, RunInterruptedError, StateError
 from deployer.runs import Record
 
 GRACE_S = 10.0
 LOOK_S = 1.0
+CHUNK = 64 * 1024
 HOSTS_ON_COMMAND_LINE = 20
 # Five hosts at a time and three round trips per task are little for a fleet.
 BETTER = {"ANSIBLE_FORKS": ("DEFAULT_FORKS", "25"), "ANSIBLE_PIPELINING": ("ANSIBLE_PIPELINING", "True")}
@@ -33,7 +35,10 @@ BETTER = {"ANSIBLE_FORKS": ("DEFAULT_FORKS", "25"), "ANSIBLE_PIPELINING": ("ANSI
 
 @dataclass(frozen=True)
 class AnsibleOptions:
-    """The options that are handed on to Ansible."""
+    """The options that are handed on to Ansible.
+
+    A run inherits `descriptors`; `show` writes its words for people.
+    """
 
     inventory: str
     limit: str | None = None
@@ -45,6 +50,8 @@ class AnsibleOptions:
     other: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     private: tuple[str, ...] = ()
+    descriptors: tuple[int, ...] = ()
+    show: Callable[[list[str]], str] = shlex.join
 
     def arguments(self) -> list[str]:
         """As command-line words."""
@@ -80,7 +87,11 @@ class Runner:
         if len(hosts) <= HOSTS_ON_COMMAND_LINE:
             return ",".join(hosts)
         path = self.record.directory / "hosts"
-        path.write_text("".join(f"{host}\n" for host in hosts), encoding="utf-8")
+        try:
+            path.write_text("".join(f"{host}\n" for host in hosts), encoding="utf-8")
+        except OSError as error:
+            self.record.missed(path, error)
+            return ",".join(hosts)
         return f"@{path}"
 
     def private_words(self) -> list[str]:
@@ -88,24 +99,24 @@ class Runner:
         return list(self.options.private)
 
     @contextmanager
-    def in_process(self, words: list[str]) -> Iterator[TextIO]:
+    def in_process(self, words: list[str]) -> Iterator[io.TextIOBase]:
         """The log, for what this process does in place of a run with these words."""
-        self.lines.append(shlex.join(words))
-        with self.record.log.open("a", encoding="utf-8") as log:
-            log.write(f"$ {shlex.join(words)}   # in this process\n")
-            yield log
+        self.lines.append(self.options.show(words))
+        log = _Log(self.record)
+        log.write(f"$ {self.lines[-1]}   # in this process\n")
+        yield log
 
     def note(self, line: str) -> None:
         """Keep an event that no run has written."""
-        with self.record.events.open("a", encoding="utf-8") as kept:
-            kept.write(line + "\n")
+        self.record.append(self.record.events, line + "\n")
 
     def run(self, words: list[str], on_event: Callable[[Event], None], watch: Watch | None = None) -> int:
         """Run a playbook to its end; its output goes to the record's log. Returns Ansible's exit status.
 
         `watch` names hosts that are silent; a run that only such as are over their limit hold is ended.
         """
-        self.lines.append(shlex.join(words))
+        self.lines.append(self.options.show(words))
+        self.record.append(self.record.log, f"$ {self.lines[-1]}\n")
         reader, writer = os.pipe()
         environment = dict(os.environ) | dict(self.options.environment)
         environment |= {
@@ -119,42 +130,68 @@ class Runner:
             **_defaults(),
             **keepalive.environment(),
         }
-        with self.record.log.open("a", encoding="utf-8") as log:
-            log.write(f"$ {shlex.join(words)}\n")
-            log.flush()
-            # A session of its own: a terminal's Ctrl-C reaches us, and we end the child in order.
-            child = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=[writer],
-                env=environment,
-                start_new_session=True,
-            )
-            os.close(writer)
-            heard = _heard_by(watch, on_event) if watch else on_event
-            thread = threading.Thread(target=self._read, args=(reader, heard), daemon=True)
-            thread.start()
-            with _interrupts_end(child):
-                status = _watched(child, watch) if watch else child.wait()
-            thread.join(timeout=GRACE_S)
+        # A session of its own: a terminal's Ctrl-C reaches us, and we end the child in order. Its output comes by a
+        # pipe: Ansible would end in the middle of a host if it could not write to a full disk.
+        child = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[writer, *self.options.descriptors],
+            env=environment,
+            start_new_session=True,
+        )
+        os.close(writer)
+        assert child.stdout is not None
+        heard = _heard_by(watch, on_event) if watch else on_event
+        readers = [
+            threading.Thread(target=self._read, args=(reader, heard), daemon=True),
+            threading.Thread(target=self._copy, args=(child.stdout,), daemon=True),
+        ]
+        for each in readers:
+            each.start()
+        with _interrupts_end(child):
+            status = _watched(child, watch) if watch else child.wait()
+        for each in readers:
+            each.join(timeout=GRACE_S)
         if self._errors:
             raise self._errors[0]
         return status
 
+    # Reading goes on whatever happens: a full pipe would stop Ansible in the middle of a host.
+
     def _read(self, reader: int, on_event: Callable[[Event], None]) -> None:
-        with os.fdopen(reader, encoding="utf-8", errors="replace") as stream, self.record.events.open("a") as kept:
+        with os.fdopen(reader, encoding="utf-8", errors="replace") as stream:
             for line in stream:
-                kept.write(line)
-                kept.flush()
                 event = events.parse(line)
-                # Reading goes on whatever happens: a full pipe would stop Ansible in the middle of a host.
                 try:
                     if event:
                         on_event(event)
                 except Exception as error:
                     self._errors.append(error)
+                self._kept(self.record.events, line)
+
+    def _copy(self, stream: IO[bytes]) -> None:
+        with stream:
+            while chunk := os.read(stream.fileno(), CHUNK):
+                self._kept(self.record.log, chunk.decode("utf-8", "surrogateescape"))
+
+    def _kept(self, path: Path, text: str) -> None:
+        try:
+            self.record.append(path, text)
+        except StateError as error:
+            self._errors.append(error)
+
+
+class _Log(io.TextIOBase):
+    """The record's log as a file to write to."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def write(self, text: str) -> int:
+        self._record.append(self._record.log, text)
+        return len(text)
 
 
 def _heard_by(watch: Watch, on_event: Callable[[Event], None]) -> Callable[[Event], None]:
