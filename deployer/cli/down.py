@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 
 import click
@@ -52,7 +51,7 @@ def command(options: HostOptions, yes: bool, purge: bool) -> int:
                 return ExitStatus.OK
             extra = {"deployment": deployment, "deployer_purge": str(purge).lower()}
             words = session.apply_line("down.yml", extra)
-            session.display.say(f"\n$ {shlex.join(words)}", "dim")
+            session.display.say(f"\n$ {session.runner.options.show(words)}", "dim")
             session.apply(words)
         return _finish(session, pending)
 

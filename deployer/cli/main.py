@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 import traceback
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from deployer import __version__
 from deployer.clean import clean
-from deployer.cli import completing, streams
+from deployer.cli import completing, locales, signals, streams
 from deployer.errors import DeployerError, ExitStatus, OutputError, RunInterruptedError, UsageError
 
 VERBS = {
@@ -75,7 +74,8 @@ def main() -> NoReturn:
     """Run the command and exit with its status."""
     if completing.answer():
         sys.exit(0)
-    signal.signal(signal.SIGTERM, _interrupt)
+    locales.require_utf8()
+    signals.install()
     json_wanted = "--json" in sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
     sys.exit(_run(json_wanted))
 
@@ -99,6 +99,8 @@ def _run(as_json: bool) -> int:
 
 def _ended(problem: Exception, as_json: bool) -> int:
     """Say what was wrong."""
+    if signals.terminal_is_gone(problem):
+        return ExitStatus.INTERRUPTED
     if not isinstance(problem, DeployerError | click.ClickException):
         problem = _mistake(problem) or problem
     if isinstance(problem, BrokenPipeError):
@@ -134,10 +136,6 @@ class ClickUsageError(DeployerError):
 
     def __init__(self, error: click.ClickException) -> None:
         super().__init__(error.format_message(), "see --help")
-
-
-def _interrupt(*_: Any) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _report(error: Exception, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deployer.cli import redacted
 from deployer.cli.console import progress_console, result_console
 from deployer.cli.session import Session
 from deployer.cli.state import HostState, Problem
@@ -200,5 +201,5 @@ def print_example(console: Console, session: Session, state: HostState) -> None:
 
 
 def resume_line() -> str:
-    """The command as it was typed."""
-    return shlex.join(["deployer", *sys.argv[1:]])
+    """The command as it was typed, but for the secrets in it."""
+    return redacted.line(["deployer", *sys.argv[1:]])

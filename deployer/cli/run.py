@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ def command(
         if pending:
             results = Path(target).expanduser().absolute() if target else session.record.directory / "results"
             words = _line(session, pending, request, results)
-            session.display.say(f"\n$ {shlex.join(words)}", "dim")
+            session.display.say(f"\n$ {session.runner.options.show(words)}", "dim")
             session.apply(words)
             for state in pending:
                 state.results = str(results / state.host)

@@ -17,7 +17,7 @@ from deployer import plan as planning
 from deployer import reach, verify
 from deployer.apply import AnsibleOptions, Event, Runner, Watch, configuration, inventory, keepalive
 from deployer.clean import clean
-from deployer.cli import after_dashes, misspelt
+from deployer.cli import after_dashes, given, misspelt, redacted
 from deployer.cli.observing import Observer
 from deployer.cli.options import HostOptions
 from deployer.cli.parallel import in_parallel
@@ -43,6 +43,8 @@ DECORATION = re.compile(r"(?:^|(?<=via ssh: ))[^\w\s]{4,}[ \t]*\n", re.MULTILINE
 SAID_AGAIN_S = 60.0
 # The task of the role lock that `at_locks` is about.
 AT_LOCKS = "See to the host's lock"
+# What Ansible says of a host's own variables, before it has asked the host anything.
+MISTAKES = re.compile(r"the connection plugin '.*' was not found|Error processing keyword '\w+': The value ")
 
 
 class Session:
@@ -217,6 +219,8 @@ class Session:
         pending = self.pending()
         plans = {state.host: state.plan for state in pending if state.plan}
         watch = Watch(self.display.waiting)
+        # From here on hosts are changed: a full disk here must not hide what becomes of them.
+        self.record.best_effort = True
         try:
             with self.display.stage("apply", list(plans), plans):
                 status = self.runner.run(words, self._guarded(self._applied), watch)
@@ -294,7 +298,10 @@ class Session:
         return self._log()[-LOG_CHARS:]
 
     def _log(self) -> str:
-        return self.record.log.read_text(encoding="utf-8", errors="replace")
+        try:
+            return self.record.log.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
 
     def _applied(self, event: Event) -> None:
         self.display.event(event)
@@ -398,6 +405,10 @@ class Session:
             **self.public_notes(),
         }
         self.record.write("verdict", verdict)
+        if self.record.problem:
+            note = f"the record of this run is not whole: {self.record.problem}"
+            verdict["notes"] = [*(self.notes or ()), note]
+            self.display.say(f"note: {note}", "yellow")
         return status, verdict
 
     def _guarded(self, take: Callable[[Event], None]) -> Callable[[Event], None]:
@@ -437,6 +448,10 @@ class Session:
         error = event.deployer_error or {}
         if error.get("exit_status") == ExitStatus.USAGE and event.role == "observe":
             state.problem = Problem("settings", event.task, error["message"], remedy=error["remedy"])
+            return
+        if event.role == "observe" and event.status == "failed" and MISTAKES.search(event.message):
+            remedy = "correct it where the inventory sets it"
+            state.problem = Problem("settings", event.task, f"{state.host}: {event.message}", remedy=remedy)
             return
         if error.get("refusal"):
             state.status = "refused"
@@ -503,6 +518,7 @@ def open_session(options: HostOptions, keep_record: bool) -> Iterator[Session]:
     configuration.require()
     asked = {"ask_pass": options.ask_pass, "become_ask_pass": options.ask_become_pass}
     after_dashes.check(options.other, [name for name, wanted in asked.items() if wanted])
+    given.check(options.extra_vars, options.vault_id, options.other)
     hosts = inventory.read(options.inventory, options.limit)
     catalog = catalogs.load(catalogs.overlay_directories(options.inventory, options.catalog))
     if options.model is not None:
@@ -511,6 +527,7 @@ def open_session(options: HostOptions, keep_record: bool) -> Iterator[Session]:
     os.environ |= keepalive.environment()
     with Secrets() as secrets:
         vault = _ask(options, secrets)
+        extra_vars, other = secrets.extra_vars(options.extra_vars), secrets.other(options.other)
         ansible = AnsibleOptions(
             inventory=options.inventory,
             limit=options.limit,
@@ -518,12 +535,14 @@ def open_session(options: HostOptions, keep_record: bool) -> Iterator[Session]:
             check=options.check,
             diff=options.diff,
             verbosity=min(options.verbose, 6),
-            extra_vars=options.extra_vars,
-            other=(*vault, *options.other),
+            extra_vars=extra_vars,
+            other=(*vault, *secrets.typed, *other),
             environment=secrets.environment,
             private=tuple(secrets.words),
+            descriptors=secrets.descriptors,
+            show=lambda words: redacted.line([secrets.shown.get(word, word) for word in words]),
         )
-        record = open_record(options.verb)
+        record = open_record(options.verb, keep_record)
         runner = Runner(ansible, record, shlex.join(["deployer", *sys.argv[1:2]]))
         display = Display(options.as_json)
         session = Session(options, catalog, runner, display, Observer(runner, display, hosts, keep_record))
@@ -549,10 +568,10 @@ def _ask(options: HostOptions, secrets: Secrets) -> list[str]:
     """Ask for every password that the options want, or that ansible.cfg says to ask for; words that name vaults."""
     from ansible import constants
 
-    given = reach.parsed(["ansible-playbook", "up.yml", *options.other])
+    told = reach.parsed(["ansible-playbook", "up.yml", *options.other])
 
     def wanted(name: str, configured: bool) -> bool:
-        if configured and given[reach.PASSWORD_FILES[name]]:
+        if configured and told[reach.PASSWORD_FILES[name]]:
             secrets.not_asked(name)
             return False
         return configured
@@ -569,6 +588,8 @@ def _ask(options: HostOptions, secrets: Secrets) -> list[str]:
 
 
 def _close(record: Record, runner: Runner, options: HostOptions, begin: float, outcome: str) -> None:
+    # How the command ends is decided.
+    record.best_effort = True
     record.write(
         "run",
         {
@@ -579,6 +600,7 @@ def _close(record: Record, runner: Runner, options: HostOptions, begin: float, o
             "outcome": outcome,
         },
     )
+    record.close()
 
 
 def one_host(session: Session, wanted: str) -> None:

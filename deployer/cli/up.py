@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 
 import click
@@ -61,7 +60,7 @@ def bring_up(session: Session, yes: bool, extra: dict[str, str], reboot: bool = 
         # The question has named the reboots, if there are any.
         consent = {"deployer_reboot": "true"} if any(_reboots(state) for state in pending) else {}
         words = session.apply_line("up.yml", {**extra, **consent, "deployer_verify": "false"})
-        session.display.say(f"\n$ {shlex.join(words)}", "dim")
+        session.display.say(f"\n$ {session.runner.options.show(words)}", "dim")
         session.apply(words)
     if not options.check:
         session.verify()

@@ -10,7 +10,7 @@ import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any
 
 from deployer import paths
 from deployer.errors import UsageError
@@ -163,7 +163,7 @@ def _tasks(blocks: Sequence[Any]) -> Iterator[Any]:
 
 
 @contextmanager
-def quiet(log: TextIO) -> Iterator[None]:
+def quiet(log: io.TextIOBase) -> Iterator[None]:
     """What Ansible would print goes to the log of the run."""
     from ansible.utils.display import Display
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from ansible.parsing.vault import VaultLib, VaultSecret
 
-from deployer.cli import after_dashes, secrets
+from deployer.cli import after_dashes, memory, redacted, secrets
 from deployer.errors import UsageError
 from tests.box import BIN, Box
 
@@ -39,7 +43,19 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return questions
 
 
-def test_files_are_private_and_removed(asked: list[str], tmp_path: Path) -> None:
+def read(name: str) -> str:
+    """As Ansible reads a password file: what can be run is run."""
+    if os.access(name, os.X_OK):
+        return subprocess.run([name], capture_output=True, text=True, check=True).stdout
+    return Path(name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_files_are_private_and_removed(
+    asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
+) -> None:
+    if not in_memory:
+        monkeypatch.delattr(os, "memfd_create")
     with secrets.Secrets() as kept:
         kept.ask_login()
         kept.ask_become()
@@ -49,16 +65,38 @@ def test_files_are_private_and_removed(asked: list[str], tmp_path: Path) -> None
             *(each.partition("@")[2] for each in identities),
         ]  # fmt: skip
         assert len(set(files)) == 4
-        for name in files:
-            path = Path(name)
-            assert path.read_text() == "s3cret\n"
-            assert path.stat().st_mode & 0o777 == 0o600
-            assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert [read(name) for name in files] == ["s3cret\n"] * 4
+        # Twice, as each of Ansible's runs does.
+        assert [read(name) for name in files] == ["s3cret\n"] * 4
+        if in_memory:
+            assert not list(tmp_path.iterdir())
+            assert len(kept.descriptors) == 4
+            assert {os.fstat(each).st_mode & 0o777 for each in kept.descriptors} == {0o600}
+        for path in tmp_path.rglob("*"):
+            assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600)
         assert [each.partition("@")[0] for each in identities] == ["dev", "default"]
         assert kept.words == ["--connection-password-file", files[0], "--become-password-file", files[1]]
         assert "s3cret" not in repr((identities, kept.words, kept.environment))
+        numbers = kept.descriptors
     assert asked == ["SSH password", "BECOME password [the SSH password]", "Vault password (dev)", "Vault password"]
     assert not list(tmp_path.iterdir())
+    assert not any(Path(f"/proc/self/fd/{each}").exists() for each in numbers)
+    assert "DEPLOYER_LOGIN_FD" not in os.environ
+
+
+def test_what_killed_processes_have_left_is_removed(asked: list[str], tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    names = {pid: f"deployer-{pid}-{memory._start(pid)}-abcd_ef1" for pid in (os.getpid(), child.pid)}
+    reused = f"deployer-{os.getpid()}-1-abcdefgh"
+    for name in (*names.values(), reused, "deployer-notes", "deployer-1-2-x y"):
+        (tmp_path / name).mkdir(mode=0o700)
+        (tmp_path / name / "become-0").write_text("s3cret\n")
+    child.kill()
+    child.wait()
+    with secrets.Secrets() as kept:
+        kept.ask_become()
+    assert {path.name for path in tmp_path.iterdir()} == {names[os.getpid()], "deployer-notes", "deployer-1-2-x y"}
+    assert asked
 
 
 def test_runs_are_told_not_to_ask_again(asked: list[str]) -> None:
@@ -85,7 +123,7 @@ def test_identity_of_ansible_cfg_that_prompts_is_asked_for_here(asked: list[str]
         first, second = kept.environment["ANSIBLE_VAULT_IDENTITY_LIST"].split(",")
         assert first == "prod@/etc/vault.txt"
         assert kept.words == ["--vault-id", second]
-        assert Path(second.removeprefix("dev@")).read_text() == "s3cret\n"
+        assert read(second.removeprefix("dev@")) == "s3cret\n"
     assert asked == ["Vault password (dev)"]
 
 
@@ -148,6 +186,61 @@ def test_other_words_are_ansible_s(words: str) -> None:
 def test_a_password_comes_one_way(asked_for: str, words: str) -> None:
     with pytest.raises(UsageError, match="exclude each other"):
         after_dashes.check(words.split(), [asked_for])
+
+
+REPEATED = {
+    # a command as it was typed: as it is repeated
+    "-e ansible_become_password=canary": "-e ansible_become_password=…",
+    "-e 'ansible_become_password=canary a=b'": "-e 'ansible_become_password=… a=b'",
+    "-eansible_password=canary": "-eansible_password=…",
+    "-vCe ansible_ssh_pass='canary canary'": "-vCe 'ansible_ssh_pass=… …'",
+    "--extra-vars=hf_token=canary": "--extra-vars=hf_token=…",
+    "--extra-v hf_token=canary": "--extra-v hf_token=…",
+    """-e '{"hf_token": "canary", "a": [{"b": {"api_key": "canary"}}]}'""": (
+        """-e '{"hf_token": "…", "a": [{"b": {"api_key": "…"}}]}'"""
+    ),
+    """-e '{"deployer_secrets": {"A": "canary"}}'""": """-e '{"deployer_secrets": {"A": "…"}}'""",
+    """-e 'deployer_environment={"HF_TOKEN":"canary"}'""": "-e deployer_environment=…",
+    "-e '{hf_token: canary'": "-e …",
+    """-e "hf_token='canary" """: "-e …",
+    "-e http_proxy=http://me:canary@proxy:1": "-e http_proxy=…",
+    "-e @file -e model=x -l 'a&b' -- -e ansible_ssh_private_key_file=/k": None,
+}
+
+
+@pytest.mark.parametrize("typed", REPEATED)
+def test_what_was_typed_is_repeated_without_its_secrets(typed: str) -> None:
+    try:
+        words = shlex.split(typed)
+    except ValueError:
+        words = ["-e", "hf_token='canary"]
+    assert redacted.line(words) == (REPEATED[typed] or typed)
+
+
+def test_typed_secrets_reach_ansible_by_files(asked: list[str], tmp_path: Path) -> None:
+    with secrets.Secrets() as kept:
+        words = kept.extra_vars(["hf_token=canary a='b c'", "x=1", '{"api_key": "canary"}', "@file"])
+        other = kept.other(
+            ["-e", "hf_token=canary", "-ehf_token=canary", "--extra-vars=hf_token=canary", "-v", "-ex=1"]
+        )
+        assert "canary" not in repr((words, other))
+        assert (words[1], words[3], other[-2:]) == ("x=1", "@file", ("-v", "-ex=1"))
+        key = read(kept.typed[1].partition("@")[2])
+        vault = VaultLib([("deployer-typed", VaultSecret(key.encode()))])
+
+        def decrypted(word: str) -> object:
+            path = Path(word[1:])
+            assert "canary" not in path.read_text()
+            assert path.stat().st_mode & 0o777 == 0o600
+            return json.loads(vault.decrypt(path.read_bytes()))
+
+        assert decrypted(words[0]) == {"hf_token": "canary", "a": "b c"}
+        assert decrypted(words[2]) == {"api_key": "canary"}
+        assert other[::2][:3] == ("-e", "-e", "-e")
+        assert [decrypted(each) for each in other[1:6:2]] == [{"hf_token": "canary"}] * 3
+        assert kept.shown[words[0]] == "hf_token=… a='b c'"
+    assert not asked
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
