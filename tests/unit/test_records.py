@@ -90,20 +90,18 @@ def test_records_of_the_future_do_no_harm(state: Path) -> None:
 
 
 def test_record_of_a_living_run_outlives_any_number_of_later_ones(state: Path) -> None:
-    first = runs.open_record("up")
-    for number in range(60):
-        (state / "runs" / f"20990101T0000{number:02}Z-up-{number:04x}").mkdir()
-    for _ in range(3):
-        runs.open_record("plan")
-    first.write("verdict", {})
-    first.close()
-    first.directory.joinpath("run.json").write_text("{}")
-    old = state / "runs" / f"{ago(days=2)}-up-0000"
-    first.directory.rename(old)
+    run = runs.open_record("up")
+    # As if it had begun long ago.
+    old = run.directory.rename(state / "runs" / f"{ago(days=2)}-up-0000")
+    (old / "run.json").write_text("{}")
     for number in range(60):
         (state / "runs" / f"{ago(days=1)}-up-{number:04x}").mkdir()
-    runs.open_record("up")
+    later = [runs.open_record("up") for _ in range(3)]
+    assert old.exists()
+    run.close()
+    later.append(runs.open_record("up"))
     assert not old.exists()
+    assert all(each.directory.exists() for each in later)
 
 
 def test_where_there_are_no_locks_the_process_counts(monkeypatch: pytest.MonkeyPatch) -> None:
