@@ -11,7 +11,7 @@ ON_HOST := deployer/observe/probe.py deployer/observe/locker.py deployer/observe
   deployer/plugins/modules/*.py deployer/plugins/module_utils/*.py roles/*/files/*.py roles/*/files/*/*.py)
 OLDEST := 3.8
 
-.PHONY: help docs up down test test-unit test-roles test-e2e test-rollout test-lab bench lint lint-hosts format install install-test lock clean
+.PHONY: help docs up down test test-unit test-roles test-e2e test-rollout test-lab chaos bench lint lint-hosts format install install-test lock clean
 
 help:
 	@echo "make up         serve a tiny model with random weights on this machine, and verify it"
@@ -19,6 +19,7 @@ help:
 	@echo "make test       all tests but the longest (about 24 minutes; installs the real engine)"
 	@echo "make test-unit  the fast ones"
 	@echo "make test-lab   the rehearsal lab with every fault, and the longest tests (about an hour; needs a Docker engine)"
+	@echo "make chaos      kills the control node 100 times at random events (hours; DEPLOYER_CHAOS_KILLS=N; needs a Docker engine)"
 	@echo "make bench      20 hosts beside other ways to do the same; writes docs/benchmarks.md (25 minutes; Docker engine)"
 	@echo "make docs lock format clean"
 
@@ -64,6 +65,9 @@ test-rollout: install-test
 test-lab: install-test
 	$(BIN)/python -m pytest tests/lab
 	$(BIN)/python -m pytest tests/e2e -m full
+
+chaos: install-test
+	DEPLOYER_CHAOS_KILLS=$${DEPLOYER_CHAOS_KILLS:-100} $(BIN)/python -m pytest tests/faults -s
 
 bench: install-test
 	$(BIN)/python -m bench.run

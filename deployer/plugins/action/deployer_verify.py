@@ -17,11 +17,11 @@ from deployer.plugins.action.deployer_observe import ActionModule as Observe
 class ActionModule(Observe):
     """Returns the verdict on a `model`; what is not right fails.
 
-    `endpoint` (…/v1) is asked from here; `both` completion endpoints have to answer, and be `counted`. `key_variable`
-    is the engine's name for the API key that it asks for; the key is looked up here, and is in no argument. Of a
-    terminal, `ask` is the command that was run, `status`, `output` and `errors` its end, `pattern` that of an answer. Of a
-    `page`, `config` gives the `form` to send with a `prompt`, and `answer` is what came back. An answer of
-    `random_weights` is noise, and is not judged for that.
+    `endpoint` (…/v1) is asked from here; `both` completion endpoints have to answer, and be `counted`.
+    `key_variable` is the engine's name for the API key that it asks for; the key is looked up here, and is in no
+    argument. Of a terminal, `ask` is the command that was run, `status`, `output` and `errors` its end, `pattern`
+    that of an answer. Of a `page`, `config` gives the `form` to send with a `prompt`, and `answer` is what came
+    back. An answer of `random_weights` is noise, and is not judged for that.
     """
 
     _requires_connection = False
