@@ -17,7 +17,10 @@ PREFIX = "deployer_"
 INTERNAL = {"deployer_confirmed", "deployer_places", "deployer_purge", "deployer_verify"}
 # Facts that our roles hand from step to step; nobody sets them.
 FACTS = {
+    "deployer_at_work",
     "deployer_docker_environment",
+    "deployer_limits",
+    "deployer_lock",
     "deployer_observation",
     "deployer_plan",
     "deployer_spec",
