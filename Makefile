@@ -54,7 +54,7 @@ test-unit: install-test
 	$(BIN)/python -m pytest -n auto --dist loadfile tests/unit
 
 test-roles: install-test
-	$(BIN)/python -m pytest -n auto --dist load tests/roles tests/cli
+	$(BIN)/python -m pytest tests/roles tests/cli
 
 test-e2e: install-test
 	$(BIN)/python -m pytest tests/e2e -m 'not full'

@@ -12,7 +12,6 @@ from typing import NoReturn
 import click
 
 from deployer import __version__
-from deployer.clean import clean
 from deployer.cli import completing, locales, signals, streams
 from deployer.errors import DeployerError, ExitStatus, OutputError, RunInterruptedError, UsageError
 
@@ -140,6 +139,9 @@ class ClickUsageError(DeployerError):
 
 def _report(error: Exception, as_json: bool) -> None:
     """One line for an error that a user can mend; a trace and how to report it for one of our own."""
+    # Here, since a key press that is completed costs no such import.
+    from deployer.clean import clean
+
     known = isinstance(error, DeployerError)
     message = clean(error.message if isinstance(error, DeployerError) else f"{type(error).__name__}: {error}")
     remedy = clean(

@@ -155,7 +155,7 @@ def test_plan_document_is_the_documented_one(home: Path) -> None:
     document = json.loads(done.stdout)
     assert (document["deployment"], document["model"]) == ("tiny-qwen2", "tiny-qwen2")
     host = document["hosts"]["localhost"]
-    assert set(host) == {"accelerator", "steps", "refused", "notes"}
+    assert set(host) == {"accelerator", "steps", "refused", "notes", "access"}
     assert host["notes"] == ["random weights: its answers are noise"]
     assert [step["id"] for step in host["steps"]] == ["engine", "artefacts", "serving", "readiness"]
     assert all(set(s) == {"id", "reason", "interrupts_serving", "reboots", "estimate_s"} for s in host["steps"])

@@ -49,7 +49,11 @@ def run(role: str, place: Path, status: int = 0, sha256: str = RIGHT, *words: st
     play = {"hosts": "localhost", "gather_facts": False, "environment": environment, "tasks": [task]}
     book.write_text(json.dumps([play]))
     line = ["-i", str(INVENTORY), str(book), "-e", json.dumps(values), *words]
-    roles = {"ANSIBLE_ROLES_PATH": str(ROOT / "roles")}
+    plugins = ROOT / "deployer/plugins"
+    roles = {
+        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"), "ANSIBLE_LIBRARY": str(plugins / "modules"),
+        "ANSIBLE_MODULE_UTILS": str(plugins / "module_utils"),
+    }  # fmt: skip
     done = ansible(place, *line, environment=roles)
     return done.returncode, done.stdout + done.stderr
 

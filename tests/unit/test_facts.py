@@ -60,7 +60,8 @@ def test_name_that_a_terminal_would_obey_is_shown() -> None:
 
 def test_no_role_needs_facts_as_variables() -> None:
     """These are Ansible's own, and no facts."""
-    own = {"ansible_check_mode", "ansible_connection", "ansible_host", "ansible_python_interpreter", "ansible_user"}
+    names = "check_mode connection host python_interpreter role_name user"
+    own = {f"ansible_{name}" for name in names.split()}
     for top in ("roles", "playbooks", "templates"):
         for path in (ROOT / top).rglob("*"):
             if path.suffix in (".yml", ".j2"):

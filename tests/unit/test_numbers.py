@@ -82,6 +82,8 @@ def test_text_of_a_number_renders_as_one(path: str, text: str, given: str | int)
         "readiness_replica": {"ready_timeout_s": 60},
         "__job_info": {"exists": True},
         "_job": {"results": "/r", "container": "c"},
+        "archives_archive": {"package": {"size": 1000}},
+        "_archives_least": 2000,
     }
     rendered = Templar(DataLoader(), variables=variables).template(trust_as_template(text))
     if "~" not in text:

@@ -318,13 +318,13 @@ def test_vaulted_variable(lab: Path, looks: Looks) -> None:
     from ansible.parsing.vault import VaultLib, VaultSecret
 
     (lab / "vault").write_text("key\n")
-    text = VaultLib([("default", VaultSecret(b"key"))]).encrypt("8123").decode()
+    text = VaultLib([("default", VaultSecret(b"key"))]).encrypt("a-key-of-sixteen-letters").decode()
     (lab / "group_vars").mkdir()
     (lab / "group_vars" / "all.yml").write_text(
-        "deployer_port: !vault |\n" + "".join(f"  {line}\n" for line in text.splitlines())
+        "deployer_api_key: !vault |\n" + "".join(f"  {line}\n" for line in text.splitlines())
     )
     (looked,) = looks(host(), "--vault-id", str(lab / "vault"))
-    assert looked.settings.port == 8123
+    assert looked.settings.api_key is not None
 
 
 def test_host_that_prints_for_ever_has_failed(lab: Path, looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
