@@ -16,7 +16,7 @@ OLDEST := 3.8
 help:
 	@echo "make up         serve a tiny model with random weights on this machine, and verify it"
 	@echo "make down       remove it again"
-	@echo "make test       all tests but the longest (about 24 minutes; installs the real engine)"
+	@echo "make test       all tests but the longest (less than an hour on two cores; installs the real engine)"
 	@echo "make test-unit  the fast ones"
 	@echo "make test-lab   the rehearsal lab with every fault, and the longest tests (about an hour; needs a Docker engine)"
 	@echo "make chaos      kills the control node 100 times at random events (hours; DEPLOYER_CHAOS_KILLS=N; needs a Docker engine)"
@@ -54,7 +54,7 @@ test-unit: install-test
 	$(BIN)/python -m pytest -n auto --dist loadfile tests/unit
 
 test-roles: install-test
-	$(BIN)/python -m pytest tests/roles tests/cli
+	$(BIN)/python -m pytest tests/roles tests/cli -m 'not full'
 
 test-e2e: install-test
 	$(BIN)/python -m pytest tests/e2e -m 'not full'
@@ -64,7 +64,7 @@ test-rollout: install-test
 
 test-lab: install-test
 	$(BIN)/python -m pytest tests/lab
-	$(BIN)/python -m pytest tests/e2e -m full
+	$(BIN)/python -m pytest tests/roles tests/cli tests/e2e -m full
 
 chaos: install-test
 	DEPLOYER_CHAOS_KILLS=$${DEPLOYER_CHAOS_KILLS:-100} $(BIN)/python -m pytest tests/faults -s

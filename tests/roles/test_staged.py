@@ -25,7 +25,7 @@ def variables(role: str, place: Path, sha256: str) -> dict[str, Any]:
         "kind": "driver", "path": str(place / name), "name": name, "version": "1", "size": 1, "sha256": sha256,
         "staged": f"{place}/data/packages/{name}",
     }  # fmt: skip
-    driver = {"mode": "fresh", "stamp": f"{place}/data/driver.json"}
+    driver = {"directory": f"{place}/Ascend", "mode": "fresh", "stamp": f"{place}/data/driver.json"}
     return {
         "ansible_python_interpreter": sys.executable,
         "deployer_plan": {},
