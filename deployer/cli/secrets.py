@@ -39,8 +39,8 @@ class Secrets:
         """Ask for the password of the account that logs in."""
         self._login = _ask("SSH password", "--ask-pass", "ANSIBLE_CONNECTION_PASSWORD_FILE")
         path = str(self._keep("login", self._login))
-        # A run that was told by ansible.cfg to ask would ask again.
-        self.environment |= {"ANSIBLE_CONNECTION_PASSWORD_FILE": path, "ANSIBLE_ASK_PASS": "False"}
+        self.environment["ANSIBLE_CONNECTION_PASSWORD_FILE"] = path
+        self.not_asked("ask_pass")
         self.words += ["--connection-password-file", path]
 
     def ask_become(self) -> None:
@@ -48,16 +48,17 @@ class Secrets:
         question = "BECOME password" + (" [the SSH password]" if self._login else "")
         password = _ask(question, "--ask-become-pass", "ANSIBLE_BECOME_PASSWORD_FILE", self._login)
         path = str(self._keep("become", password))
-        self.environment |= {"ANSIBLE_BECOME_PASSWORD_FILE": path, "ANSIBLE_BECOME_ASK_PASS": "False"}
+        self.environment["ANSIBLE_BECOME_PASSWORD_FILE"] = path
+        self.not_asked("become_ask_pass")
         self.words += ["--become-password-file", path]
 
     def not_asked(self, name: str) -> None:
-        """A file has the password: ansible-playbook asks where ansible.cfg says so, whatever file it is given."""
+        """The password is in a file: ansible-playbook asks where ansible.cfg says so, whatever file it is given."""
         self.environment[f"ANSIBLE_{name.upper()}"] = "False"
 
     def ask_vault(self) -> str:
         """Ask for the password of the vault; a vault identity for Ansible."""
-        self.environment |= {"ANSIBLE_ASK_VAULT_PASS": "False"}
+        self.not_asked("ask_vault_pass")
         return self._vault("default", "Vault password", "--ask-vault-pass")
 
     def vault(self, identity: str) -> str:

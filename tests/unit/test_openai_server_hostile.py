@@ -27,7 +27,9 @@ from deployer.openai_server.http_api import Limits
 from deployer.openai_server.http_api import Server as Listening
 from deployer.openai_server.scheduler import Scheduler
 from tests.server_load import Idle, half_a_body, memory_mib, open_files
-from tests.unit.test_openai_server import Server, Start, starting
+from tests.unit.test_openai_server import Server, Start, echo, starting
+
+__all__ = ["echo"]
 
 MIB = 1024 * 1024
 # A limit for what never comes, and nothing that is measured.
@@ -39,14 +41,6 @@ NEVER = "600"
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     yield from starting(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("echo"), {})
-    server.wait()
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module", autouse=True)
